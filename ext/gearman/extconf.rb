@@ -1,0 +1,59 @@
+# frozen_string_literal: true
+
+require "rbconfig"
+
+unless RUBY_ENGINE == "ruby"
+  abort "gearman-native is an extension for CRuby (MRI) and does not run on #{RUBY_ENGINE}."
+end
+
+if RbConfig::CONFIG["host_os"].match?(/mswin|mingw/)
+  abort "gearman-native does not support Windows; it runs on Linux, macOS and the BSDs."
+end
+
+# mkmf takes the compiler from RbConfig alone.
+if (compiler = ENV["CC"])
+  RbConfig::MAKEFILE_CONFIG["CC"] = compiler
+  RbConfig::MAKEFILE_CONFIG["LDSHARED"] = RbConfig::MAKEFILE_CONFIG["LDSHARED"].sub(/\A\S+/, compiler)
+end
+
+require "mkmf"
+
+begin
+  try_do("int main(void) { return 0; }", "true")
+rescue RuntimeError, Errno::ENOENT
+  abort <<~MESSAGE
+    gearman-native needs a C compiler and found none (#{RbConfig::MAKEFILE_CONFIG["CC"]}).
+    Debian and Ubuntu: apt-get install build-essential ruby-dev. macOS: xcode-select --install.
+  MESSAGE
+end
+
+have_func("rb_io_descriptor", "ruby/io.h")   # 3.1
+have_func("rb_hash_new_capa", "ruby.h")      # 3.2
+have_func("pthread_atfork", "pthread.h")
+have_const("MSG_NOSIGNAL", "sys/socket.h")
+have_const("RUBY_TYPED_THREAD_SAFE_FREE", "ruby.h") # 4.1
+
+# protocol/ keeps its folder: both sides have a packet.c.
+FileUtils.mkdir_p("protocol")
+$srcs = Dir.glob("{,protocol/}*.c", base: $srcdir).sort
+$objs = $srcs.map { |path| path.sub(/c\z/, $OBJEXT) }
+$INCFLAGS << " -I$(srcdir) -I$(srcdir)/protocol"
+$CFLAGS << " -std=gnu11 -fvisibility=hidden"
+
+# Behind the probes: with -Werror each of them would answer no.
+if ENV["EXT_PEDANTIC"]
+  pedantic = %w[-Wall -Wextra -Wno-unused-parameter -Wshadow -Werror]
+  $warnflags = ""
+  $CFLAGS << " -g -DGM_DEBUG " << pedantic.join(" ")
+  abort "EXT_PEDANTIC: -Wextra was lost on the way to the compiler." unless $CFLAGS.include?("-Wextra")
+else
+  $CFLAGS << " -DNDEBUG"
+end
+
+if (sanitizers = ENV["EXT_SANITIZE"])
+  flags = " -fsanitize=#{sanitizers} -fno-omit-frame-pointer"
+  $CFLAGS << flags << " -O1 -g"
+  $LDFLAGS << flags
+end
+
+create_makefile("gearman/native")

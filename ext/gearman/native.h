@@ -1,0 +1,54 @@
+#ifndef GM_NATIVE_H
+#define GM_NATIVE_H
+
+#include <ruby.h>
+#include <ruby/encoding.h>
+#include <ruby/io.h>
+
+#include "packet.h"
+#include "status.h"
+
+#ifndef HAVE_RB_IO_DESCRIPTOR
+static inline int rb_io_descriptor(VALUE io)
+{
+    rb_io_t *fptr;
+    GetOpenFile(io, fptr);
+    return fptr->fd;
+}
+#endif
+
+/* Feature #22067: the free functions here only free memory. */
+#ifdef HAVE_CONST_RUBY_TYPED_THREAD_SAFE_FREE
+#define GM_TYPED_FREE RUBY_TYPED_THREAD_SAFE_FREE
+#else
+#define GM_TYPED_FREE RUBY_TYPED_FREE_IMMEDIATELY
+#endif
+
+extern VALUE gm_mGearman;
+extern VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError, gm_eNoJobServersError;
+
+/* A String with a copy of the bytes: UTF-8 when they are pure ASCII, BINARY otherwise. */
+VALUE gm_str_new(gm_slice bytes);
+
+/*
+ * Raises the error that belongs to `status`: InvalidArgsError for what cannot be sent, ProtocolError for
+ * what cannot be read, NoMemoryError. `subject` is what the message is about.
+ */
+NORETURN(void gm_raise_status(gm_status status, const char *subject));
+
+/* The packet type named by a Symbol or String; raises InvalidArgsError when there is none. */
+gm_command gm_command_of(VALUE name);
+
+/* The name of a packet type as a Symbol. */
+VALUE gm_command_symbol(gm_command command);
+
+/* The bytes of a String. They are borrowed: the String must be kept, and not changed, while they are used. */
+static inline gm_slice gm_slice_of(VALUE string)
+{
+    gm_slice slice = {(const uint8_t *)RSTRING_PTR(string), (size_t)RSTRING_LEN(string)};
+    return slice;
+}
+
+void Init_gearman_packet(void);
+
+#endif

@@ -1,0 +1,67 @@
+#include "parser.h"
+
+#include <string.h>
+
+void gm_parser_init(gm_parser *parser, gm_direction expected, size_t max_packet)
+{
+    gm_buffer_init(&parser->buffer);
+    parser->expected = expected;
+    parser->max_packet = max_packet;
+}
+
+void gm_parser_free(gm_parser *parser) { gm_buffer_free(&parser->buffer); }
+
+gm_status gm_parser_reserve(gm_parser *parser, uint8_t **room, size_t *size)
+{
+    size_t came = gm_buffer_length(&parser->buffer);
+    *size = came > GM_READ_SIZE ? came : GM_READ_SIZE;
+    return gm_buffer_reserve(&parser->buffer, *size, room);
+}
+
+void gm_parser_commit(gm_parser *parser, size_t length) { gm_buffer_commit(&parser->buffer, length); }
+
+gm_status gm_parser_feed(gm_parser *parser, const void *bytes, size_t length)
+{
+    return gm_buffer_append(&parser->buffer, bytes, length);
+}
+
+/* Whether fewer bytes than a header already differ from every magic that is expected. */
+static gm_status check_magic(gm_slice start, gm_direction expected)
+{
+    static const uint8_t req[4] = {0, 'R', 'E', 'Q'}, res[4] = {0, 'R', 'E', 'S'};
+    size_t length = start.length < sizeof(req) ? start.length : sizeof(req);
+    if (length == 0) return GM_AGAIN;
+    if ((expected & GM_REQ) && memcmp(start.bytes, req, length) == 0) return GM_AGAIN;
+    if ((expected & GM_RES) && memcmp(start.bytes, res, length) == 0) return GM_AGAIN;
+    return GM_INVALID_MAGIC;
+}
+
+gm_status gm_parser_next(gm_parser *parser, gm_packet *packet)
+{
+    gm_slice rest = gm_parser_rest(parser);
+    if (rest.length < GM_HEADER_SIZE) return check_magic(rest, parser->expected);
+    gm_command command;
+    uint32_t length;
+    gm_status status = gm_header_decode(rest.bytes, parser->expected, &command, &length);
+    if (status != GM_OK) return status;
+    if (length > parser->max_packet) return GM_TOO_LARGE;
+    if (rest.length - GM_HEADER_SIZE < length) return GM_AGAIN;
+    packet->command = command;
+    packet->body.bytes = rest.bytes + GM_HEADER_SIZE;
+    packet->body.length = length;
+    gm_buffer_consume(&parser->buffer, GM_HEADER_SIZE + (size_t)length);
+    return GM_OK;
+}
+
+gm_status gm_parser_line(gm_parser *parser, gm_slice *line)
+{
+    gm_slice rest = gm_parser_rest(parser);
+    if (rest.length == 0 || rest.bytes[0] == 0) return GM_AGAIN;
+    const uint8_t *newline = memchr(rest.bytes, '\n', rest.length);
+    if (!newline) return rest.length > GM_MAX_ARGUMENTS_SIZE ? GM_TOO_LARGE : GM_AGAIN;
+    size_t length = (size_t)(newline - rest.bytes);
+    gm_buffer_consume(&parser->buffer, length + 1);
+    line->bytes = rest.bytes;
+    line->length = length && rest.bytes[length - 1] == '\r' ? length - 1 : length;
+    return GM_OK;
+}

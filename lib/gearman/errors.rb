@@ -1,0 +1,27 @@
+# frozen_string_literal: true
+
+module Gearman
+  # The ancestor of every error that this library raises.
+  class Error < StandardError; end
+
+  # An argument that cannot be sent or makes no sense; the message names it and its limit.
+  class InvalidArgsError < Error; end
+
+  # Bytes that are not the Gearman protocol, or an answer that does not belong to the question.
+  class ProtocolError < Error; end
+
+  # A server cannot be reached, or the connection to it is lost.
+  class NetworkError < Error; end
+
+  # No server is configured, or none can be reached.
+  class NoJobServersError < Error; end
+
+  # A task could not be put into its set.
+  class JobQueueError < Error; end
+
+  # A time-out passed; the connection is sound.
+  class SocketTimeoutError < Error; end
+
+  # Kept for code that rescues it.
+  class ServerDownException < Error; end
+end
