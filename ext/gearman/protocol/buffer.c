@@ -48,7 +48,7 @@ gm_status gm_buffer_reserve(gm_buffer *buffer, size_t length, uint8_t **room)
         move_to_front(buffer);
     }
     buffer->reserved = length;
-    *room = buffer->memory + buffer->end;
+    *room = buffer->memory ? buffer->memory + buffer->end : NULL;
     return GM_OK;
 }
 

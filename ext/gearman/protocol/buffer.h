@@ -25,8 +25,8 @@ void gm_buffer_init(gm_buffer *buffer);
 void gm_buffer_free(gm_buffer *buffer);
 
 /*
- * Makes room for `length` bytes behind the last one and stores its address in `room`; the room belongs
- * to the buffer.
+ * Makes room for `length` bytes behind the last one and stores its address in `room`. The room belongs to
+ * the buffer, and no other call may come between this one and the commit.
  *
  * Return values: GM_OK; GM_NO_MEMORY (nothing changed).
  */

@@ -61,8 +61,9 @@ gm_status gm_header_encode(uint8_t *header, gm_direction direction, gm_command c
  * Appends a whole packet to `out`. `parts` are the arguments in the order of the protocol, the data
  * last; they are copied.
  *
- * Return values: GM_OK; GM_ARGUMENT_COUNT; GM_NUL_IN_ARGUMENT; GM_ARGUMENTS_TOO_LONG (over
- * GM_MAX_ARGUMENTS_SIZE); GM_TOO_LARGE; GM_NO_MEMORY. Unless GM_OK, nothing was appended.
+ * Return values: GM_OK; GM_INVALID_TYPE; GM_ARGUMENT_COUNT; GM_NUL_IN_ARGUMENT; GM_ARGUMENTS_TOO_LONG
+ * (with the NULs between them over GM_MAX_ARGUMENTS_SIZE); GM_TOO_LARGE (the body does not fit 32 bits);
+ * GM_NO_MEMORY. Unless GM_OK, nothing was appended.
  */
 gm_status gm_packet_encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
                            size_t count);

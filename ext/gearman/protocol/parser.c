@@ -57,8 +57,9 @@ gm_status gm_parser_line(gm_parser *parser, gm_slice *line)
 {
     gm_slice rest = gm_parser_rest(parser);
     if (rest.length == 0 || rest.bytes[0] == 0) return GM_AGAIN;
-    const uint8_t *newline = memchr(rest.bytes, '\n', rest.length);
-    if (!newline) return rest.length > GM_MAX_ARGUMENTS_SIZE ? GM_TOO_LARGE : GM_AGAIN;
+    size_t searched = rest.length > GM_MAX_ARGUMENTS_SIZE ? GM_MAX_ARGUMENTS_SIZE + 1u : rest.length;
+    const uint8_t *newline = memchr(rest.bytes, '\n', searched);
+    if (!newline) return searched > GM_MAX_ARGUMENTS_SIZE ? GM_TOO_LARGE : GM_AGAIN;
     size_t length = (size_t)(newline - rest.bytes);
     gm_buffer_consume(&parser->buffer, length + 1);
     line->bytes = rest.bytes;

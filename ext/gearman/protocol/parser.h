@@ -31,7 +31,8 @@ void gm_parser_free(gm_parser *parser);
 
 /*
  * Makes room for the next read and stores its address and size: GM_READ_SIZE, or more within a large
- * packet, never more than doubling what has come. The room belongs to the parser.
+ * packet, never more than doubling what has come. The room belongs to the parser, and no other call may
+ * come between this one and the commit.
  *
  * Return values: GM_OK; GM_NO_MEMORY (nothing changed).
  */
@@ -52,7 +53,8 @@ gm_status gm_parser_feed(gm_parser *parser, const void *bytes, size_t length);
  *
  * Return values: GM_OK (`packet` is set and counts as read); GM_AGAIN (none is whole yet);
  * GM_INVALID_MAGIC, GM_INVALID_TYPE, GM_WRONG_DIRECTION, GM_TOO_LARGE: nothing was taken, and nothing
- * behind this point can be read as packets. They are told from as few bytes as show them.
+ * behind this point can be read as packets. A magic is told from its first wrong byte, the others from
+ * the header.
  */
 gm_status gm_parser_next(gm_parser *parser, gm_packet *packet);
 
@@ -61,7 +63,7 @@ gm_status gm_parser_next(gm_parser *parser, gm_packet *packet);
  * "\n" or "\r\n".
  *
  * Return values: GM_OK (`line` is set and counts as read); GM_AGAIN (no whole line, or a packet is
- * next); GM_TOO_LARGE (more than GM_MAX_ARGUMENTS_SIZE bytes without a line end; nothing was taken).
+ * next); GM_TOO_LARGE (no "\n" behind GM_MAX_ARGUMENTS_SIZE bytes or fewer; nothing was taken).
  */
 gm_status gm_parser_line(gm_parser *parser, gm_slice *line);
 
