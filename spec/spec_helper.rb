@@ -20,4 +20,4 @@ RSpec.configure do |config|
   Kernel.srand config.seed
 end
 
-Dir[File.join(__dir__, "support/**/*.rb")].sort.each { |file| require file }
+Dir[File.join(__dir__, "support/**/*.rb")].each { |file| require file }

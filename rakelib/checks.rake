@@ -1,0 +1,85 @@
+# frozen_string_literal: true
+
+require "json"
+require_relative "variant"
+
+# Where LeakSanitizer must not look: Ruby frees little before it ends.
+LSAN_SUPPRESSIONS = File.expand_path("lsan.supp", __dir__)
+
+# Examples that no sanitizer or valgrind can judge, by their tag.
+LEFT_OUT = {
+  "sanitize" => %w[packaging],
+  "memcheck" => %w[packaging process]
+}.freeze
+
+# Says how many examples a checker leaves out, and returns the options that do so.
+def left_out(variant, checker)
+  tags = LEFT_OUT.fetch(checker)
+  report = File.join(variant.folder, "tmp", "left_out.json")
+  variant.run({}, "rspec", "--dry-run", "--format", "json", "--out", report, *tags.flat_map { |tag| ["--tag", tag] }) ||
+    abort("#{checker}: the specs cannot be loaded")
+  examples = JSON.parse(File.read(report)).fetch("examples")
+  puts "#{checker}: leaves out #{examples.size} examples tagged #{tags.join(" or ")}"
+  tags.flat_map { |tag| ["--tag", "~#{tag}"] }
+end
+
+namespace :compile do
+  desc "Compiles the extension with every warning an error, by gcc and by clang"
+  task :pedantic do
+    %w[gcc clang].each do |compiler|
+      variant = Variant.local("pedantic-#{compiler}")
+      variant.run({ "EXT_PEDANTIC" => "1", "CC" => compiler }, "rake", "compile") ||
+        abort("compile:pedantic: #{compiler} fails")
+    end
+  end
+end
+
+namespace :spec do
+  desc "Runs the C tests of the protocol core, by gcc and by clang"
+  task :c do
+    %w[gcc clang].each { |compiler| sh "make", "-C", "spec/c", "CC=#{compiler}" }
+  end
+end
+
+desc "Runs C tests and specs under AddressSanitizer, UndefinedBehaviorSanitizer and LeakSanitizer"
+task :sanitize do
+  %w[gcc clang].each { |compiler| sh "make", "-C", "spec/c", "CC=#{compiler}", "SANITIZE=address,undefined" }
+
+  variant = Variant.local("sanitize")
+  variant.run({ "EXT_SANITIZE" => "address,undefined" }, "rake", "compile") || abort("sanitize: does not compile")
+  variant.run(
+    {
+      "LD_PRELOAD" => `gcc -print-file-name=libasan.so`.chomp,
+      # Ruby's collector scans the real stack only; with threads the alternative signal stack is freed too early.
+      "ASAN_OPTIONS" => "use_sigaltstack=0:detect_stack_use_after_return=0:detect_leaks=1:malloc_context_size=2:" \
+                        "exitcode=99",
+      # With two frames of context, what our own code leaks is not hidden by a suppressed caller.
+      "LSAN_OPTIONS" => "suppressions=#{LSAN_SUPPRESSIONS}:print_suppressions=0",
+      "UBSAN_OPTIONS" => "halt_on_error=1:print_stacktrace=1:exitcode=98"
+    },
+    "rspec", *left_out(variant, "sanitize")
+  ) || abort("sanitize: red")
+end
+
+desc "Runs C tests and specs under valgrind"
+task :memcheck do
+  sh "make", "-C", "spec/c", "memcheck"
+
+  Bundler.with_original_env { sh({ "BUNDLE_WITH" => "memcheck" }, RbConfig.ruby, "-S", "bundle", "install", "--quiet") }
+  variant = Variant.local("memcheck")
+  environment = { "BUNDLE_WITH" => "memcheck", "EXT_PEDANTIC" => "1" }
+  variant.run(environment, "rake", "compile") || abort("memcheck: does not compile")
+  options = left_out(variant, "memcheck").join(" ")
+  variant.run(environment.merge("SPEC_OPTS" => options), "rake", "memcheck:specs") || abort("memcheck: red")
+end
+
+namespace :memcheck do
+  # Only inside the variant, where ruby_memcheck is in the bundle.
+  task :specs do
+    require "ruby_memcheck"
+    require "ruby_memcheck/rspec/rake_task"
+    RubyMemcheck.config(binary_name: "native")
+    RubyMemcheck::RSpec::RakeTask.new(:valgrind)
+    Rake::Task["memcheck:valgrind"].invoke
+  end
+end
