@@ -130,6 +130,7 @@ static void room_at_the_front_is_used_before_memory_grows(void **state)
     gm_buffer_consume(&buffer, FIRST_CAPACITY - 4);
     fill(&buffer, 'y', FIRST_CAPACITY - 4);
     assert_int_equal(buffer.capacity, FIRST_CAPACITY);
+    assert_int_equal(allocations.calls, 1);
     assert_int_equal(buffer.start, 0);
     assert_int_equal(gm_buffer_length(&buffer), FIRST_CAPACITY);
     assert_slice(slice(gm_buffer_bytes(&buffer), 6), SLICE("tailyy"));

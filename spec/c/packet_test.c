@@ -71,9 +71,13 @@ static void encodes_to_its_bytes(const wire_sample *sample)
         size_t length = sample_wire(sample, MAGICS[i], &expected);
         gm_buffer out;
         gm_buffer_init(&out);
+        uint8_t *room;
+        assert_status(gm_buffer_reserve(&out, length + 1, &room), GM_OK);
+        room[length] = 0xAA;
         assert_status(
             gm_packet_encode(&out, MAGICS[i], (gm_command)sample->number, sample->parts, sample_parts(sample)), GM_OK);
         assert_slice(contents(&out), slice(expected, length));
+        assert_int_equal(room[length], 0xAA); /* nothing is written behind the packet */
         gm_buffer_free(&out);
         free(expected);
     }
