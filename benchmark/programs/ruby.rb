@@ -1,0 +1,104 @@
+# frozen_string_literal: true
+
+# The contestants in Ruby: gearman-ruby and this gem have the same API, so they run the same program.
+# Which of the two it is depends on the load path alone.
+#
+#   ruby -I LIB ruby.rb ROLE PORT FUNCTION WARMUP JOBS WINDOW SECONDS
+
+require "gearman"
+require "logger"
+
+abort "usage: ruby.rb ROLE PORT FUNCTION WARMUP JOBS WINDOW SECONDS" unless ARGV.size == 7
+ROLE, PORT, FUNCTION = ARGV
+WARMUP, JOBS = ARGV[3, 2].map { |count| Integer(count) }
+SECONDS = Float(ARGV[6])
+SERVER = "127.0.0.1:#{PORT}".freeze
+
+# 4.0 logs every packet to standard output unless told otherwise.
+Gearman.logger = Logger.new($stderr, level: Logger::WARN)
+
+def wall = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+def cpu = Process.clock_gettime(Process::CLOCK_PROCESS_CPUTIME_ID)
+def objects = GC.stat(:total_allocated_objects)
+def payload(number) = number.to_s.rjust(64, "0")
+
+# Looks at the clock only now and then, so that looking costs nothing.
+def late?(since, limit, done) = (done % 16).zero? && wall - since > limit
+
+# To be asked after each job of the warm-up, with how many there were.
+def warm?(done)
+  @since ||= wall
+  done >= WARMUP || late?(@since, SECONDS / 4, done)
+end
+
+def begin_measuring(warmed)
+  @warmed = warmed
+  @objects = objects
+  @wall = wall
+  @cpu = cpu
+end
+
+# To be asked after each measured job.
+def over?(done) = done >= JOBS || late?(@wall, SECONDS, done)
+
+# The block, if any, says what else is to be reported; it runs when all has been measured.
+def report(jobs)
+  values = { cpu: cpu - @cpu, seconds: wall - @wall, objects: objects - @objects, jobs: jobs, warmed: @warmed }
+  values.update(yield) if block_given?
+  values[:loaded] = $LOADED_FEATURES.grep(%r{/gearman\.rb\z}).join(",")
+  puts values.map { |name, value| "#{name}=#{value}" }.join(" ")
+  $stdout.flush
+end
+
+# Objects that building one task takes, which no client can be blamed for.
+def objects_a_task(payloads)
+  before = objects
+  payloads.each { |data| yield data }
+  (objects - before).fdiv(payloads.size)
+end
+
+def run_client(build, check)
+  client = Gearman::Client.new(SERVER)
+  payloads = Array.new(WARMUP + JOBS) { |number| payload(number) }
+  number = 0
+  one = lambda do
+    data = payloads[number]
+    check.call(client.do_task(build.call(data)), data)
+    number += 1
+  end
+  one.call until number.positive? && warm?(number)
+  begin_measuring(number)
+  one.call until number > @warmed && over?(number - @warmed)
+  report(number - @warmed) { { task_objects: objects_a_task(payloads.first(1000), &build) } }
+end
+
+def run_worker(counted)
+  worker = Gearman::Worker.new(SERVER)
+  arrived = 0
+  worker.add_ability(FUNCTION) do |data, _job|
+    count_job(arrived += 1) if counted
+    data
+  end
+  worker.work
+end
+
+# Called as each job arrives; ends the process when all are there.
+def count_job(arrived)
+  if @wall.nil?
+    begin_measuring(arrived) if warm?(arrived)
+  elsif over?(arrived - @warmed)
+    report(arrived - @warmed)
+    exit!(0)
+  end
+end
+
+case ROLE
+when "submit"
+  run_client(->(data) { Gearman::BackgroundTask.new(FUNCTION, data) }, ->(_result, _data) {})
+when "request"
+  run_client(->(data) { Gearman::Task.new(FUNCTION, data) },
+             ->(result, data) { abort "the result is not the payload" unless result == data })
+when "drain" then run_worker(true)
+when "work" then run_worker(false)
+else abort "#{ROLE} is no role of this program"
+end
