@@ -1,10 +1,9 @@
 # frozen_string_literal: true
 
-require_relative "lib/gearman/version"
-
 Gem::Specification.new do |spec|
   spec.name = "gearman-native"
-  spec.version = Gearman::VERSION
+  # Read, not loaded: Bundler evaluates this file in processes that run another implementation.
+  spec.version = File.read(File.join(__dir__, "lib/gearman/version.rb"))[/VERSION = "(.+)"/, 1]
   spec.summary = "Gearman client and worker as a C extension, with the API of gearman-ruby 4.0"
   spec.description = <<~TEXT
     A Ruby client, worker and embedded server for the Gearman job queue. Packets, connections and the worker loop are

@@ -26,15 +26,15 @@ class Matrix
         lines << "#{install} -t experimental #{experimental.join(" ")}"
         # The plain names are those of the suite's own Ruby.
         lines << "for name in ruby gem; do ln -sf /usr/bin/$name#{ruby} /usr/local/bin/$name; done"
+        # Its Bundler is older than its RubyGems, which warns of that at each start.
+        lines << "gem install --no-document bundler -v \"$(gem --version)\""
       end
-      # Debian's Bundler and RubyGems may be of different ages, and then warn at each start.
-      lines << "gem install --no-document bundler -v \"$(gem --version)\"" << "apt-get clean"
-      lines.join(" && ")
+      [*lines, "apt-get clean"].join(" && ")
     end
   end
 
   ROOTS = [
-    Root.new(ruby: "3.3", suite: "trixie", packages: %w[ruby ruby-dev]),
+    Root.new(ruby: "3.3", suite: "trixie", packages: %w[ruby ruby-dev ruby-bundler]),
     Root.new(ruby: "3.4", suite: "sid", experimental: %w[ruby3.4 ruby3.4-dev], packages: [])
   ].freeze
 
