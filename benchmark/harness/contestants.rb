@@ -67,7 +67,7 @@ module Bench
     def version = version_of(lib)
 
     def verify(result)
-      return if result[:loaded] == File.join(lib, "gearman.rb")
+      return if File.realpath(result[:loaded]) == File.realpath(File.join(lib, "gearman.rb"))
 
       raise Error, "#{@name} should have loaded #{lib}, but loaded #{result[:loaded]}"
     end

@@ -35,7 +35,8 @@ module Bench
     # +counter+ is a command that runs the command and counts what it does.
     # @return [Integer] the process id, also that of its process group
     def start(command, cores:, limit:, counter: [], **streams)
-      bounded = ["setpriv", "--pdeathsig", "TERM", "timeout", "-k", "2", limit.to_s, *counter, "taskset", "-c", cores, *command]
+      bounded = ["setpriv", "--pdeathsig", "TERM", "timeout", "-k", "2", limit.to_s, *counter, "taskset", "-c", cores,
+                 *command]
       pid = Process.spawn(CLEAN, *bounded, pgroup: true, in: File::NULL, **streams)
       @running << pid
       pid

@@ -12,7 +12,7 @@ module Bench
   Cell = Struct.new(:cores, :round, :row, :contestant, :result, keyword_init: true) do
     def rate = result[:jobs] / result[:seconds]
     def cpu = result[:cpu] * 1e6 / result[:jobs]
-    def objects = result[:objects] && ((result[:objects] / result[:jobs]) - (task_objects || 0))
+    def objects = result[:objects] && (result[:objects].fdiv(result[:jobs]) - (task_objects || 0))
     def task_objects = result[:task_objects]
   end
 
@@ -137,7 +137,7 @@ module Bench
 
     def parse(line)
       line.scan(/(\w+)=(\S*)/).to_h do |name, value|
-        [name.to_sym, name == "loaded" ? value : Float(value)]
+        [name.to_sym, Integer(value, exception: false) || Float(value, exception: false) || value]
       end
     end
 
