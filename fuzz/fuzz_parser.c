@@ -2,9 +2,9 @@
  * libFuzzer harness of the protocol core. The input is what stands on the wire; nothing in it steers the
  * harness, so any captured stream can be a seed. Checked of every input, for each side that may read it:
  *
- *   - any split of it (bytes alone and pieces, fed and read in) gives the same packets and lines, the same end and the
- * same rest;
- *   - memory is bounded by the bytes that came;
+ *   - any split of it (single bytes, pieces; fed, read in) gives the same packets, lines, end and rest;
+ *   - what is whole is taken, and memory is bounded by the bytes that came;
+ *   - the parts of a packet make up its body;
  *   - a packet that was taken can be encoded from its parts again, into the same bytes.
  *
  * The same input is also cut into parts, and these must come back from encode and decode, or be refused
@@ -63,7 +63,7 @@ static void put(gm_buffer *record, const void *bytes, size_t length)
 
 static bool has_nul(gm_slice part) { return part.length && memchr(part.bytes, 0, part.length); }
 
-/* Parts of a packet that was taken make the same body again, unless they are such as are never sent. */
+/* The parts of a packet make up its body, and encoded they make it again, unless they are such as are never sent. */
 static void check_reencoding(const gm_packet *packet)
 {
     const gm_command_info *info = gm_command_find(packet->command);
@@ -71,9 +71,17 @@ static void check_reencoding(const gm_packet *packet)
     gm_slice parts[GM_MAX_ARGUMENTS];
     gm_status split = gm_packet_split(packet, parts);
     bool nul = false;
+    size_t separators = 0, total = 0;
+    for (size_t i = 0; i < packet->body.length && separators + 1 < count; i++) separators += packet->body.bytes[i] == 0;
     for (size_t i = 0; i < count; i++) {
-        CHECK(parts[i].length <= packet->body.length);
+        total += parts[i].length;
         if (i < info->arguments) nul = nul || has_nul(parts[i]);
+    }
+    CHECK(split == (separators + 1 < count ? GM_MISSING_ARGUMENT : GM_OK));
+    if (packet->command == GM_WORK_FAIL) {
+        CHECK(total == 0 || parts[0].bytes[total - 1] != 0);
+    } else if (count) {
+        CHECK(total + separators == packet->body.length);
     }
     gm_buffer out;
     gm_buffer_init(&out);
@@ -98,6 +106,13 @@ static void check_reencoding(const gm_packet *packet)
     gm_buffer_free(&out);
 }
 
+static size_t announced(gm_slice header)
+{
+    size_t length = 0;
+    for (size_t i = 8; i < GM_HEADER_SIZE; i++) length = length << 8 | header.bytes[i];
+    return length;
+}
+
 /* Takes all that can be taken, and records it. */
 static gm_status take(gm_parser *parser, side reader, gm_buffer *record)
 {
@@ -116,6 +131,7 @@ static gm_status take(gm_parser *parser, side reader, gm_buffer *record)
         gm_slice rest = gm_parser_rest(parser);
         if (reader.lines && rest.length && rest.bytes[0] != 0) return GM_AGAIN;
         status = gm_parser_next(parser, &packet);
+        if (status == GM_AGAIN && rest.length >= GM_HEADER_SIZE) CHECK(announced(rest) > rest.length - GM_HEADER_SIZE);
         if (status != GM_OK) return status;
         CHECK(packet.body.length <= MAX_PACKET);
         CHECK(gm_command_find(packet.command)->direction & reader.expected);
