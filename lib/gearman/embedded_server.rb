@@ -1,9 +1,7 @@
 # frozen_string_literal: true
 
-require "logger"
 require "socket"
-require "gearman/errors"
-require "gearman/native"
+require "gearman"
 require "gearman/embedded_server/admin"
 require "gearman/embedded_server/broker"
 require "gearman/embedded_server/connection"
@@ -61,7 +59,7 @@ module Gearman
     # @param logger [#debug, #info, #warn, #error]
     # @param loopback_only [Boolean] false allows addresses that other machines reach
     # @raise [InvalidArgsError] the host is no address of this kind, or the port is none
-    def initialize(host: "127.0.0.1", port: 0, logger: EmbeddedServer.default_logger, loopback_only: true)
+    def initialize(host: "127.0.0.1", port: 0, logger: Gearman.logger, loopback_only: true)
       unless port.is_a?(Integer) && port.between?(0, 65_535)
         raise InvalidArgsError, "port must be an Integer from 0 to 65535, not #{port.inspect}"
       end
@@ -69,11 +67,6 @@ module Gearman
       @host = host
       @requested = address_of(host, port, loopback_only)
       @logger = logger
-    end
-
-    # @private
-    def self.default_logger
-      Gearman.respond_to?(:logger) ? Gearman.logger : Logger.new($stderr, level: Logger::WARN)
     end
 
     # Listens and serves until {#stop}. A server that was stopped can be started again, without jobs.

@@ -177,6 +177,7 @@ module Gearman
       end
 
       def get_status(connection, handle)
+        handle = handle.delete_suffix("\0")
         connection.respond(:status_res, handle, *status(@jobs[handle]))
       end
 
@@ -246,8 +247,8 @@ module Gearman
       end
 
       def pre_sleep(connection)
+        return connection.respond(:noop) if connection.abilities.any? { |ability| runnable?(ability.function) }
         return if connection.noop_sent
-        return wake(connection) if connection.abilities.any? { |ability| runnable?(ability.function) }
 
         connection.sleeping = true
         connection.abilities.each { |ability| ability.function.sleepers[connection] = true }

@@ -88,13 +88,13 @@ module Gearman
       end
 
       def to_s
-        "#{@host} (#{@client_id})"
+        "#{@host} (#{@client_id.inspect})"
       end
 
       private
 
       def feed
-        @bytes = @line_start << @bytes if @line_start
+        @parser.feed(@line_start) if @line_start
         @line_start = nil
         @parser.feed(@bytes)
       end
