@@ -28,9 +28,7 @@ rescue RuntimeError, Errno::ENOENT
 end
 
 have_func("rb_io_descriptor", "ruby/io.h")   # 3.1
-have_func("rb_hash_new_capa", "ruby.h")      # 3.2
-have_func("pthread_atfork", "pthread.h")
-have_const("MSG_NOSIGNAL", "sys/socket.h")
+have_func("rb_io_closed_p", "ruby/io.h")     # 3.3
 have_const("RUBY_TYPED_THREAD_SAFE_FREE", "ruby.h") # 4.1
 
 # protocol/ keeps its folder: both sides have a packet.c.

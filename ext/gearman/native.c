@@ -1,7 +1,8 @@
-#include "native.h"
+#include "connection.h"
 
 VALUE gm_mGearman;
-VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError, gm_eNoJobServersError;
+VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
+VALUE gm_eNoJobServersError, gm_eServerDownException;
 
 VALUE gm_str_new(gm_slice bytes)
 {
@@ -42,5 +43,12 @@ RUBY_FUNC_EXPORTED void Init_native(void)
     gm_eNetworkError = error_class("NetworkError");
     gm_eSocketTimeoutError = error_class("SocketTimeoutError");
     gm_eNoJobServersError = error_class("NoJobServersError");
+    gm_eServerDownException = error_class("ServerDownException");
+    Init_gearman_wait();
     Init_gearman_packet();
+    Init_gearman_channel();
+    Init_gearman_connection();
+    Init_gearman_connection_pool();
+    Init_gearman_task_loop();
+    Init_gearman_worker_loop();
 }

@@ -11,7 +11,17 @@ module Gearman
   class ProtocolError < Error; end
 
   # A server cannot be reached, or the connection to it is lost.
-  class NetworkError < Error; end
+  class NetworkError < Error
+    # @return [Array<Task>] the tasks of which nobody knows whether a server has them
+    attr_reader :tasks
+
+    # @param message [String]
+    # @param tasks [Array<Task>]
+    def initialize(message = nil, tasks: [])
+      super(message)
+      @tasks = tasks
+    end
+  end
 
   # No server is configured, or none can be reached.
   class NoJobServersError < Error; end
@@ -22,6 +32,6 @@ module Gearman
   # A time-out passed; the connection is sound.
   class SocketTimeoutError < Error; end
 
-  # Kept for code that rescues it.
-  class ServerDownException < Error; end
+  # A server cannot be reached, or was lost before anything of a request was sent: the request can go to another.
+  class ServerDownException < NetworkError; end
 end

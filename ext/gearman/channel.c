@@ -1,0 +1,943 @@
+#include "channel.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <ruby/st.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* Ruby ignores SIGPIPE in a handler of its own */
+#endif
+
+enum { WRITE_SIZE = 64 * 1024, INITIAL_EXPECTED = 16 };
+
+static VALUE cChannel, cBasicSocket;
+static ID id_close, id_read_nonblock, id_readpartial, id_to_io, id_write, id_write_nonblock;
+static VALUE no_exception; /* {exception: false} */
+
+/* Process.daemon runs no fork hook of Ruby's, so the C library's counts the generations of processes. */
+static atomic_uint generation;
+
+static void count_generation(void) { atomic_fetch_add(&generation, 1); }
+
+/* A reply that is owed. */
+typedef struct {
+    gm_command request;
+    uint32_t conversation;
+    uint32_t slot;
+    uint64_t end; /* gm_channel_queued behind its request */
+} expected_reply;
+
+/* An open job: the slots that wait for it. The server sends each of its packets once for every one of them. */
+typedef struct {
+    uint32_t count, capacity, turn;
+    uint32_t *slots;
+    uint32_t first;  /* what slots points to until there are two */
+    gm_slice handle; /* of the bytes below */
+    uint8_t bytes[];
+} open_job;
+
+typedef struct {
+    VALUE io;      /* nil: closed */
+    VALUE wait_io; /* the IO below `io` */
+    VALUE peer;
+    VALUE mutex; /* for sockets whose reads and writes are Ruby methods */
+    VALUE kept;  /* replies for read_response that came while another was awaited; nil or an Array */
+    bool plain;
+    bool more; /* the last read filled all its room */
+    int read_events, write_events;
+    unsigned generation;
+    int error;        /* errno of what closed it */
+    gm_status broken; /* or what was wrong with its bytes */
+    gm_lease *lease;
+    gm_deadline last_used;
+    gm_parser parser;
+    gm_buffer out;
+    uint64_t queued, sent;
+    uint32_t conversation;
+    uint32_t raw_slot;
+    expected_reply *expected; /* a ring */
+    size_t expected_capacity, expected_head, expected_count;
+    st_table *jobs; /* open_job by handle */
+} channel;
+
+static int compare_handles(st_data_t one, st_data_t other)
+{
+    const gm_slice *a = (const gm_slice *)one, *b = (const gm_slice *)other;
+    return a->length != b->length || memcmp(a->bytes, b->bytes, a->length) != 0;
+}
+
+static st_index_t hash_handle(st_data_t key)
+{
+    const gm_slice *handle = (const gm_slice *)key;
+    return st_hash(handle->bytes, handle->length, 0);
+}
+
+static const struct st_hash_type handle_hash = {compare_handles, hash_handle};
+
+static void free_job(open_job *job)
+{
+    if (job->slots != &job->first) xfree(job->slots);
+    xfree(job);
+}
+
+static int free_each_job(st_data_t key, st_data_t value, st_data_t unused)
+{
+    free_job((open_job *)value);
+    return ST_DELETE;
+}
+
+static void channel_mark(void *data)
+{
+    channel *ch = data;
+    rb_gc_mark_movable(ch->io);
+    rb_gc_mark_movable(ch->wait_io);
+    rb_gc_mark_movable(ch->peer);
+    rb_gc_mark_movable(ch->mutex);
+    rb_gc_mark_movable(ch->kept);
+}
+
+static void channel_compact(void *data)
+{
+    channel *ch = data;
+    ch->io = rb_gc_location(ch->io);
+    ch->wait_io = rb_gc_location(ch->wait_io);
+    ch->peer = rb_gc_location(ch->peer);
+    ch->mutex = rb_gc_location(ch->mutex);
+    ch->kept = rb_gc_location(ch->kept);
+}
+
+void gm_lease_release(gm_lease *lease)
+{
+    if (--lease->references == 0) xfree(lease);
+}
+
+static void channel_free(void *data)
+{
+    channel *ch = data;
+    gm_parser_free(&ch->parser);
+    gm_buffer_free(&ch->out);
+    xfree(ch->expected);
+    if (ch->jobs) {
+        st_foreach(ch->jobs, free_each_job, 0);
+        st_free_table(ch->jobs);
+    }
+    if (ch->lease) gm_lease_release(ch->lease);
+    xfree(ch);
+}
+
+static size_t channel_size(const void *data)
+{
+    const channel *ch = data;
+    return sizeof(*ch) + ch->parser.buffer.capacity + ch->out.capacity +
+           ch->expected_capacity * sizeof(expected_reply) + (ch->jobs ? st_memsize(ch->jobs) : 0);
+}
+
+/* Not THREAD_SAFE_FREE: the count of a lease's references is not atomic. */
+static const rb_data_type_t channel_type = {
+    .wrap_struct_name = "Gearman::Channel",
+    .function = {.dmark = channel_mark, .dfree = channel_free, .dsize = channel_size, .dcompact = channel_compact},
+    .flags = RUBY_TYPED_FREE_IMMEDIATELY | RUBY_TYPED_WB_PROTECTED,
+};
+
+static channel *get(VALUE self)
+{
+    channel *ch;
+    TypedData_Get_Struct(self, channel, &channel_type, ch);
+    return ch;
+}
+
+static VALUE channel_allocate(VALUE klass)
+{
+    channel *ch;
+    VALUE self = TypedData_Make_Struct(klass, channel, &channel_type, ch);
+    ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = Qnil;
+    gm_parser_init(&ch->parser, GM_RES, GM_DEFAULT_MAX_PACKET);
+    gm_buffer_init(&ch->out);
+    ch->conversation = 1;
+    ch->generation = atomic_load(&generation);
+    ch->read_events = RUBY_IO_READABLE;
+    ch->write_events = RUBY_IO_WRITABLE;
+    ch->lease = ALLOC(gm_lease);
+    *ch->lease = (gm_lease){.references = 1, .taken = false};
+    return self;
+}
+
+VALUE gm_channel_new(VALUE io, VALUE peer)
+{
+    VALUE self = channel_allocate(cChannel);
+    channel *ch = get(self);
+    ch->plain = RTEST(rb_obj_is_kind_of(io, cBasicSocket));
+    VALUE below = ch->plain ? io : rb_check_funcall(io, id_to_io, 0, NULL);
+    RB_OBJ_WRITE(self, &ch->io, io);
+    RB_OBJ_WRITE(self, &ch->wait_io, below == Qundef ? io : below);
+    RB_OBJ_WRITE(self, &ch->peer, rb_str_new_frozen(peer));
+    if (!ch->plain) RB_OBJ_WRITE(self, &ch->mutex, rb_mutex_new());
+    return self;
+}
+
+static bool foreign(const channel *ch) { return ch->generation != atomic_load(&generation); }
+
+bool gm_channel_usable(VALUE self)
+{
+    channel *ch = get(self);
+    return !NIL_P(ch->io) && !foreign(ch);
+}
+
+static VALUE close_io(VALUE io) { return rb_check_funcall(io, id_close, 0, NULL); }
+
+void gm_channel_close(VALUE self)
+{
+    channel *ch = get(self);
+    VALUE io = ch->io;
+    if (NIL_P(io)) return;
+    ch->io = Qnil;
+    /* A goodbye of TLS from a child would end the parent's session. */
+    if (foreign(ch)) io = ch->wait_io;
+    int state;
+    rb_protect(close_io, io, &state);
+    if (state) rb_set_errinfo(Qnil); /* it is closed, whatever close() had to say */
+}
+
+static gm_io fail(VALUE self, int error)
+{
+    get(self)->error = error;
+    gm_channel_close(self);
+    return GM_IO_CLOSED;
+}
+
+VALUE gm_channel_reason(VALUE self)
+{
+    channel *ch = get(self);
+    const char *text = "connection closed by the server";
+    if (ch->broken != GM_OK) {
+        text = gm_status_text(ch->broken);
+    } else if (ch->error) {
+        text = strerror(ch->error);
+    } else if (foreign(ch)) {
+        text = "connection of another process";
+    }
+    return rb_sprintf("%" PRIsVALUE ": %s", ch->peer, text);
+}
+
+void gm_channel_raise(VALUE self)
+{
+    VALUE error = get(self)->broken != GM_OK ? gm_eProtocolError : gm_eNetworkError;
+    rb_exc_raise(rb_exc_new_str(error, gm_channel_reason(self)));
+}
+
+void gm_channel_raise_timeout(VALUE self)
+{
+    rb_raise(gm_eSocketTimeoutError, "%" PRIsVALUE ": no answer before the time-out", get(self)->peer);
+}
+
+void gm_channel_raise_unsent(VALUE self)
+{
+    rb_raise(gm_eServerDownException, "%" PRIsVALUE ": connection lost before the request was sent", get(self)->peer);
+}
+
+NORETURN(static void raise_io(VALUE self, gm_io io));
+
+static void raise_io(VALUE self, gm_io io)
+{
+    if (io == GM_IO_CLOSED) gm_channel_raise(self);
+    gm_channel_raise_timeout(self);
+}
+
+void gm_channel_begin(VALUE self)
+{
+    channel *ch = get(self);
+    ch->conversation++;
+    if (ch->jobs && ch->jobs->num_entries) st_foreach(ch->jobs, free_each_job, 0);
+}
+
+gm_lease *gm_channel_lease(VALUE self) { return get(self)->lease; }
+gm_deadline gm_channel_last_used(VALUE self) { return get(self)->last_used; }
+void gm_channel_touch(VALUE self) { get(self)->last_used = gm_now(); }
+VALUE gm_channel_wait_io(VALUE self) { return get(self)->wait_io; }
+
+int gm_channel_events(VALUE self)
+{
+    channel *ch = get(self);
+    return ch->read_events | (ch->sent < ch->queued ? ch->write_events : 0);
+}
+
+bool gm_channel_eager(VALUE self)
+{
+    channel *ch = get(self);
+    return !ch->plain || ch->more;
+}
+
+uint64_t gm_channel_queued(VALUE self) { return get(self)->queued; }
+uint64_t gm_channel_sent(VALUE self) { return get(self)->sent; }
+
+bool gm_channel_owes(VALUE self)
+{
+    channel *ch = get(self);
+    return ch->expected_count > 0 || (ch->jobs && ch->jobs->num_entries > 0);
+}
+
+/* The replies that are owed */
+
+static bool is_submit(gm_command command)
+{
+    switch (command) {
+    case GM_SUBMIT_JOB:
+    case GM_SUBMIT_JOB_HIGH:
+    case GM_SUBMIT_JOB_LOW:
+    case GM_SUBMIT_REDUCE_JOB:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool gm_is_background(gm_command command)
+{
+    switch (command) {
+    case GM_SUBMIT_JOB_BG:
+    case GM_SUBMIT_JOB_HIGH_BG:
+    case GM_SUBMIT_JOB_LOW_BG:
+    case GM_SUBMIT_JOB_SCHED:
+    case GM_SUBMIT_JOB_EPOCH:
+    case GM_SUBMIT_REDUCE_JOB_BACKGROUND:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_grab(gm_command command)
+{
+    return command == GM_GRAB_JOB || command == GM_GRAB_JOB_UNIQ || command == GM_GRAB_JOB_ALL;
+}
+
+static bool has_reply(gm_command request)
+{
+    return is_submit(request) || gm_is_background(request) || is_grab(request) || request == GM_ECHO_REQ ||
+           request == GM_OPTION_REQ || request == GM_GET_STATUS || request == GM_GET_STATUS_UNIQUE;
+}
+
+static bool answers(gm_command reply, gm_command request)
+{
+    switch (reply) {
+    case GM_JOB_CREATED:
+        return is_submit(request) || gm_is_background(request);
+    case GM_ERROR:
+        return is_submit(request) || gm_is_background(request) || request == GM_OPTION_REQ;
+    case GM_ECHO_RES:
+        return request == GM_ECHO_REQ;
+    case GM_OPTION_RES:
+        return request == GM_OPTION_REQ;
+    case GM_STATUS_RES:
+        return request == GM_GET_STATUS;
+    case GM_STATUS_RES_UNIQUE:
+        return request == GM_GET_STATUS_UNIQUE;
+    case GM_NO_JOB:
+    case GM_JOB_ASSIGN:
+    case GM_JOB_ASSIGN_UNIQ:
+    case GM_JOB_ASSIGN_ALL:
+        return is_grab(request);
+    default:
+        return false;
+    }
+}
+
+static expected_reply *expected_at(channel *ch, size_t index)
+{
+    return &ch->expected[(ch->expected_head + index) & (ch->expected_capacity - 1)];
+}
+
+static void reserve_expected(channel *ch)
+{
+    if (ch->expected_count < ch->expected_capacity) return;
+    size_t capacity = ch->expected_capacity ? ch->expected_capacity * 2 : INITIAL_EXPECTED;
+    expected_reply *ring = ALLOC_N(expected_reply, capacity);
+    for (size_t i = 0; i < ch->expected_count; i++) ring[i] = *expected_at(ch, i);
+    xfree(ch->expected);
+    ch->expected = ring;
+    ch->expected_capacity = capacity;
+    ch->expected_head = 0;
+}
+
+static void expect(channel *ch, gm_command request, uint32_t slot, uint64_t end)
+{
+    *expected_at(ch, ch->expected_count++) = (expected_reply){request, ch->conversation, slot, end};
+}
+
+/* The job of a handle; NULL when nobody waits for it. */
+static open_job *find_job(channel *ch, gm_slice handle)
+{
+    st_data_t found;
+    if (!ch->jobs || !st_lookup(ch->jobs, (st_data_t)&handle, &found)) return NULL;
+    return (open_job *)found;
+}
+
+static void open_slot(channel *ch, gm_slice handle, uint32_t slot)
+{
+    open_job *job = find_job(ch, handle);
+    if (!job) {
+        if (!ch->jobs) ch->jobs = st_init_table(&handle_hash);
+        job = xmalloc(sizeof(*job) + handle.length);
+        *job = (open_job){.count = 1, .capacity = 1, .first = slot, .handle = {job->bytes, handle.length}};
+        job->slots = &job->first;
+        memcpy(job->bytes, handle.bytes, handle.length);
+        st_insert(ch->jobs, (st_data_t)&job->handle, (st_data_t)job);
+        return;
+    }
+    if (job->count == job->capacity) {
+        uint32_t capacity = job->capacity * 2;
+        uint32_t *slots = ALLOC_N(uint32_t, capacity);
+        memcpy(slots, job->slots, job->count * sizeof(*slots));
+        if (job->slots != &job->first) xfree(job->slots);
+        job->slots = slots;
+        job->capacity = capacity;
+    }
+    job->slots[job->count++] = slot;
+}
+
+/* Which slot a packet of an open job is for: they take turns; one that ends the job ends one slot. */
+static uint32_t deal(channel *ch, const gm_packet *packet, gm_slice handle)
+{
+    open_job *job = find_job(ch, handle);
+    if (!job) return GM_NOBODY;
+    switch (packet->command) {
+    case GM_WORK_COMPLETE:
+    case GM_WORK_FAIL:
+    case GM_WORK_EXCEPTION: {
+        uint32_t slot = job->slots[0];
+        job->count--;
+        memmove(job->slots, job->slots + 1, job->count * sizeof(*job->slots));
+        job->turn = 0;
+        if (job->count == 0) {
+            st_data_t key = (st_data_t)&job->handle;
+            st_delete(ch->jobs, &key, NULL);
+            free_job(job);
+        }
+        return slot;
+    }
+    default:
+        return job->slots[job->turn++ % job->count];
+    }
+}
+
+/* Sending */
+
+void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot)
+{
+    channel *ch = get(self);
+    reserve_expected(ch);
+    size_t before = gm_buffer_length(&ch->out);
+    gm_status status = gm_packet_encode(&ch->out, GM_REQ, command, parts, count);
+    if (status != GM_OK) gm_raise_status(status, gm_command_find(command)->name);
+    ch->queued += gm_buffer_length(&ch->out) - before;
+    if (has_reply(command)) expect(ch, command, slot, ch->queued);
+}
+
+void gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
+{
+    channel *ch = get(self);
+    StringValue(bytes);
+    gm_slice rest = gm_slice_of(bytes);
+    gm_status status = gm_buffer_append(&ch->out, rest.bytes, rest.length);
+    if (status != GM_OK) gm_raise_status(status, "request");
+    while (rest.length >= GM_HEADER_SIZE) {
+        gm_command command;
+        uint32_t length;
+        if (gm_header_decode(rest.bytes, GM_REQ, &command, &length) != GM_OK) break;
+        if (length > rest.length - GM_HEADER_SIZE) break;
+        rest.bytes += GM_HEADER_SIZE + length;
+        rest.length -= GM_HEADER_SIZE + length;
+        if (!has_reply(command)) continue;
+        reserve_expected(ch);
+        expect(ch, command, slot, ch->queued + (uint64_t)(RSTRING_LEN(bytes) - (long)rest.length));
+    }
+    ch->queued += (uint64_t)RSTRING_LEN(bytes);
+    RB_GC_GUARD(bytes);
+}
+
+/* The descriptor of a plain socket; -1 when somebody closed it. */
+static int descriptor(VALUE io)
+{
+#ifdef HAVE_RB_IO_CLOSED_P
+    return RTEST(rb_io_closed_p(io)) ? -1 : rb_io_descriptor(io);
+#else
+    const rb_io_t *file = RFILE(io)->fptr;
+    return file ? file->fd : -1;
+#endif
+}
+
+typedef struct {
+    VALUE self;
+    VALUE bytes;
+    gm_io result;
+    int error;
+} ruby_io;
+
+static VALUE write_by_method(VALUE data)
+{
+    ruby_io *call = (ruby_io *)data;
+    channel *ch = get(call->self);
+    size_t length = gm_buffer_length(&ch->out);
+    if (length == 0) return Qnil; /* another thread has sent it */
+    VALUE bytes =
+        rb_str_new((const char *)gm_buffer_bytes(&ch->out), (long)(length < WRITE_SIZE ? length : WRITE_SIZE));
+    VALUE arguments[2] = {bytes, no_exception};
+    VALUE written;
+    if (rb_respond_to(ch->io, id_write_nonblock)) {
+        written = rb_funcallv_kw(ch->io, id_write_nonblock, 2, arguments, RB_PASS_KEYWORDS);
+        if (RB_SYMBOL_P(written)) {
+            bool readable = written == ID2SYM(rb_intern("wait_readable"));
+            ch->write_events = readable ? RUBY_IO_READABLE : RUBY_IO_WRITABLE;
+            call->result = GM_IO_AGAIN;
+            return Qnil;
+        }
+    } else {
+        written = rb_funcall(ch->io, id_write, 1, bytes);
+        if (NUM2LONG(written) != RSTRING_LEN(bytes)) {
+            call->result = GM_IO_CLOSED;
+            call->error = EIO;
+            return Qnil;
+        }
+    }
+    gm_buffer_consume(&ch->out, NUM2SIZET(written));
+    ch->sent += NUM2SIZET(written);
+    return Qnil;
+}
+
+static VALUE read_by_method(VALUE data)
+{
+    ruby_io *call = (ruby_io *)data;
+    channel *ch = get(call->self);
+    VALUE arguments[2] = {INT2FIX(GM_READ_SIZE), no_exception};
+    VALUE bytes;
+    if (rb_respond_to(ch->io, id_read_nonblock)) {
+        bytes = rb_funcallv_kw(ch->io, id_read_nonblock, 2, arguments, RB_PASS_KEYWORDS);
+    } else {
+        bytes = rb_funcall(ch->io, id_readpartial, 1, arguments[0]);
+    }
+    if (NIL_P(bytes)) {
+        call->result = GM_IO_CLOSED;
+    } else if (RB_SYMBOL_P(bytes)) {
+        bool writable = bytes == ID2SYM(rb_intern("wait_writable"));
+        ch->read_events = writable ? RUBY_IO_WRITABLE : RUBY_IO_READABLE;
+        call->result = GM_IO_AGAIN;
+    } else {
+        StringValue(bytes);
+        if (gm_parser_feed(&ch->parser, RSTRING_PTR(bytes), (size_t)RSTRING_LEN(bytes)) != GM_OK) rb_memerror();
+    }
+    return Qnil;
+}
+
+static VALUE method_failed(VALUE data, VALUE error)
+{
+    ruby_io *call = (ruby_io *)data;
+    call->result = GM_IO_CLOSED;
+    if (RTEST(rb_obj_is_kind_of(error, rb_eSystemCallError))) {
+        call->error = NUM2INT(rb_funcall(error, rb_intern("errno"), 0));
+    } else if (!RTEST(rb_obj_is_kind_of(error, rb_eEOFError))) {
+        call->error = EIO;
+    }
+    return Qnil;
+}
+
+typedef struct {
+    VALUE (*function)(VALUE);
+    ruby_io *call;
+} guarded;
+
+static VALUE call_guarded(VALUE data)
+{
+    guarded *what = (guarded *)data;
+    static ID id_OpenSSL, id_SSLError;
+    VALUE ssl_error = rb_eIOError;
+    if (!id_OpenSSL) {
+        id_OpenSSL = rb_intern("OpenSSL");
+        id_SSLError = rb_intern("OpenSSLError");
+    }
+    if (rb_const_defined(rb_cObject, id_OpenSSL)) {
+        ssl_error = rb_const_get(rb_const_get(rb_cObject, id_OpenSSL), id_SSLError);
+    }
+    return rb_rescue2(what->function, (VALUE)what->call, method_failed, (VALUE)what->call, rb_eIOError,
+                      rb_eSystemCallError, ssl_error, (VALUE)0);
+}
+
+/* Reads or writes through the methods of an IO that is no plain socket; one thread at a time. */
+static gm_io by_method(VALUE self, VALUE (*function)(VALUE))
+{
+    ruby_io call = {.self = self, .result = GM_IO_OK};
+    guarded what = {function, &call};
+    rb_mutex_synchronize(get(self)->mutex, call_guarded, (VALUE)&what);
+    return call.result == GM_IO_CLOSED ? fail(self, call.error) : call.result;
+}
+
+gm_io gm_channel_send(VALUE self)
+{
+    channel *ch = get(self);
+    while (gm_buffer_length(&ch->out) > 0) {
+        if (!gm_channel_usable(self)) return GM_IO_CLOSED;
+        if (!ch->plain) {
+            gm_io result = by_method(self, write_by_method);
+            if (result != GM_IO_OK) return result;
+            continue;
+        }
+        int fd = descriptor(ch->io);
+        if (fd < 0) return fail(self, EBADF);
+        ssize_t sent = send(fd, gm_buffer_bytes(&ch->out), gm_buffer_length(&ch->out), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0) {
+            gm_buffer_consume(&ch->out, (size_t)sent);
+            ch->sent += (uint64_t)sent;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return GM_IO_AGAIN;
+        } else if (errno != EINTR) {
+            return fail(self, errno);
+        }
+    }
+    gm_buffer_trim(&ch->out);
+    return gm_channel_usable(self) ? GM_IO_OK : GM_IO_CLOSED;
+}
+
+/* Takes back what was queued behind `start`, or closes the channel when a part of it is out already. */
+static void abandon(VALUE self, uint64_t start, uint64_t end)
+{
+    channel *ch = get(self);
+    if (ch->sent >= end || NIL_P(ch->io)) return;
+    if (ch->sent > start || ch->queued != end) {
+        gm_channel_close(self);
+        return;
+    }
+    gm_buffer_retract(&ch->out, (size_t)(end - start));
+    ch->queued = start;
+    while (ch->expected_count && expected_at(ch, ch->expected_count - 1)->end > start) ch->expected_count--;
+}
+
+typedef struct {
+    VALUE self;
+    uint64_t end;
+    gm_deadline deadline;
+    bool duplex;
+} flushing;
+
+static VALUE flush_slowly(VALUE data)
+{
+    flushing *flush = (flushing *)data;
+    channel *ch = get(flush->self);
+    while (ch->sent < flush->end) {
+        int events = ch->write_events | (flush->duplex ? ch->read_events : 0);
+        int ready = gm_wait(ch->wait_io, events, flush->deadline);
+        if (ready == 0) return INT2FIX(GM_IO_TIMEOUT);
+        if (ready == GM_WAIT_CLOSED) return INT2FIX(fail(flush->self, EBADF));
+        if (flush->duplex && (ready & ch->read_events) && gm_channel_fill(flush->self) == GM_IO_CLOSED) {
+            return INT2FIX(GM_IO_CLOSED);
+        }
+        if (gm_channel_send(flush->self) == GM_IO_CLOSED) return INT2FIX(GM_IO_CLOSED);
+    }
+    return INT2FIX(GM_IO_OK);
+}
+
+gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, bool duplex)
+{
+    flushing flush = {self, get(self)->queued, deadline, duplex};
+    gm_io result = gm_channel_send(self);
+    if (result != GM_IO_AGAIN) return result;
+    int state;
+    VALUE done = rb_protect(flush_slowly, (VALUE)&flush, &state);
+    if (state || FIX2INT(done) == GM_IO_TIMEOUT) abandon(self, start, flush.end);
+    if (state) rb_jump_tag(state);
+    return (gm_io)FIX2INT(done);
+}
+
+/* Receiving */
+
+gm_io gm_channel_fill(VALUE self)
+{
+    channel *ch = get(self);
+    if (!gm_channel_usable(self)) return GM_IO_CLOSED;
+    if (!ch->plain) return by_method(self, read_by_method);
+    for (;;) {
+        int fd = descriptor(ch->io);
+        if (fd < 0) return fail(self, EBADF);
+        uint8_t *room;
+        size_t size;
+        if (gm_parser_reserve(&ch->parser, &room, &size) != GM_OK) rb_memerror();
+        ssize_t read = recv(fd, room, size, MSG_DONTWAIT);
+        ch->more = read == (ssize_t)size;
+        if (read > 0) {
+            gm_parser_commit(&ch->parser, (size_t)read);
+            return GM_IO_OK;
+        }
+        if (read == 0) return fail(self, 0);
+        if (errno == EAGAIN || errno == EWOULDBLOCK) return GM_IO_AGAIN;
+        if (errno != EINTR) return fail(self, errno);
+    }
+}
+
+/* Sets the slot of a reply. Returns false when it is to be dropped: it came for nobody. */
+static bool place(channel *ch, gm_reply *reply)
+{
+    gm_command command = reply->packet.command;
+    reply->request = 0;
+    switch (command) {
+    case GM_WORK_STATUS:
+    case GM_WORK_COMPLETE:
+    case GM_WORK_FAIL:
+    case GM_WORK_EXCEPTION:
+    case GM_WORK_DATA:
+    case GM_WORK_WARNING:
+        reply->slot = deal(ch, &reply->packet, reply->parts[0]);
+        return reply->slot != GM_NOBODY;
+    default:
+        reply->slot = GM_NOBODY;
+    }
+    if (ch->expected_count == 0) return true;
+    expected_reply head = *expected_at(ch, 0);
+    if (!answers(command, head.request)) return true;
+    if (command == GM_JOB_CREATED && is_submit(head.request) && head.conversation == ch->conversation) {
+        open_slot(ch, reply->parts[0], head.slot);
+    }
+    ch->expected_head = (ch->expected_head + 1) & (ch->expected_capacity - 1);
+    ch->expected_count--;
+    if (head.conversation != ch->conversation) return false;
+    reply->slot = head.slot;
+    reply->request = head.request;
+    return true;
+}
+
+gm_io gm_channel_next(VALUE self, gm_reply *reply)
+{
+    channel *ch = get(self);
+    for (;;) {
+        gm_status status = gm_parser_next(&ch->parser, &reply->packet);
+        if (status == GM_AGAIN) {
+            gm_parser_trim(&ch->parser);
+            return gm_channel_usable(self) ? GM_IO_AGAIN : GM_IO_CLOSED;
+        }
+        if (status != GM_OK) {
+            ch->broken = status;
+            gm_channel_close(self);
+            return GM_IO_CLOSED;
+        }
+        gm_packet_split(&reply->packet, reply->parts);
+        if (place(ch, reply)) return GM_IO_OK;
+    }
+}
+
+gm_io gm_channel_receive(VALUE self, gm_reply *reply, gm_deadline deadline)
+{
+    channel *ch = get(self);
+    for (;;) {
+        gm_io result = gm_channel_next(self, reply);
+        if (result != GM_IO_AGAIN) return result;
+        if ((!ch->plain || ch->more) && gm_channel_fill(self) != GM_IO_AGAIN) continue;
+        int ready = gm_wait(ch->wait_io, ch->read_events, deadline);
+        if (ready == 0) return GM_IO_TIMEOUT;
+        if (ready == GM_WAIT_CLOSED) return fail(self, EBADF);
+        if (ch->plain) gm_channel_fill(self);
+        if (deadline != GM_NEVER && gm_now() > deadline) {
+            result = gm_channel_next(self, reply);
+            return result == GM_IO_AGAIN ? GM_IO_TIMEOUT : result;
+        }
+    }
+}
+
+/*
+ * The conversation of Connection#send_request and read_response: one reply at a time, for code that
+ * speaks in packets itself.
+ */
+
+static VALUE pair(const gm_reply *reply)
+{
+    return rb_assoc_new(gm_command_symbol(reply->packet.command), gm_str_new(reply->packet.body));
+}
+
+/* call-seq: new(io, peer) */
+static VALUE channel_s_new(VALUE klass, VALUE io, VALUE peer) { return gm_channel_new(io, StringValue(peer)); }
+
+/* call-seq: io -> the socket, nil when closed */
+static VALUE channel_io(VALUE self) { return get(self)->io; }
+
+/* call-seq: usable? -> whether it is open and was opened by this process */
+static VALUE channel_usable_p(VALUE self) { return gm_channel_usable(self) ? Qtrue : Qfalse; }
+
+/* call-seq: buffered? -> whether bytes were read ahead, or replies kept */
+static VALUE channel_buffered_p(VALUE self)
+{
+    channel *ch = get(self);
+    bool kept = !NIL_P(ch->kept) && RARRAY_LEN(ch->kept) > 0;
+    return kept || gm_parser_rest(&ch->parser).length > 0 ? Qtrue : Qfalse;
+}
+
+/* call-seq: close -> nil */
+static VALUE channel_close(VALUE self)
+{
+    gm_channel_close(self);
+    return Qnil;
+}
+
+/* call-seq: queue(bytes) -> nil; they leave with the next packet that is sent, and nobody waits for the reply */
+static VALUE channel_queue(VALUE self, VALUE bytes)
+{
+    channel *ch = get(self);
+    uint32_t conversation = ch->conversation;
+    ch->conversation = 0;
+    gm_channel_queue_bytes(self, bytes, 0);
+    ch->conversation = conversation;
+    return Qnil;
+}
+
+/*
+ * call-seq: send_update(bytes, timeout = nil) -> nil
+ *
+ * Sends packets. Safe from any thread.
+ */
+static VALUE channel_send_update(int argc, VALUE *argv, VALUE self)
+{
+    VALUE bytes, timeout;
+    rb_scan_args(argc, argv, "11", &bytes, &timeout);
+    gm_deadline deadline = gm_deadline_in(timeout);
+    channel *ch = get(self);
+    if (!gm_channel_usable(self)) gm_channel_raise(self);
+    uint64_t start = ch->queued;
+    gm_channel_queue_bytes(self, bytes, ++ch->raw_slot);
+    gm_io result = gm_channel_flush(self, start, deadline, false);
+    if (result != GM_IO_OK) raise_io(self, result);
+    return Qnil;
+}
+
+static VALUE next_response(VALUE self, gm_deadline deadline)
+{
+    channel *ch = get(self);
+    if (!NIL_P(ch->kept) && RARRAY_LEN(ch->kept) > 0) return rb_ary_shift(ch->kept);
+    gm_reply reply;
+    gm_io result = gm_channel_receive(self, &reply, deadline);
+    if (result != GM_IO_OK) raise_io(self, result);
+    return pair(&reply);
+}
+
+/* call-seq: read_response(timeout = nil) -> [Symbol, String] */
+static VALUE channel_read_response(int argc, VALUE *argv, VALUE self)
+{
+    VALUE timeout;
+    rb_scan_args(argc, argv, "01", &timeout);
+    return next_response(self, gm_deadline_in(timeout));
+}
+
+typedef struct {
+    VALUE self;
+    uint32_t slot;
+    gm_deadline deadline;
+    bool answered;
+} exchange;
+
+static VALUE await_reply(VALUE data)
+{
+    exchange *ex = (exchange *)data;
+    for (;;) {
+        gm_reply reply;
+        gm_io result = gm_channel_receive(ex->self, &reply, ex->deadline);
+        if (result != GM_IO_OK) raise_io(ex->self, result);
+        if (reply.slot == ex->slot) {
+            ex->answered = true;
+            return pair(&reply);
+        }
+        if (reply.slot == GM_NOBODY) continue;
+        channel *ch = get(ex->self);
+        if (NIL_P(ch->kept)) RB_OBJ_WRITE(ex->self, &ch->kept, rb_ary_new());
+        rb_ary_push(ch->kept, pair(&reply));
+    }
+}
+
+/* A reply that nobody waits for any longer keeps its place, without an owner. */
+static VALUE disown(VALUE data)
+{
+    exchange *ex = (exchange *)data;
+    if (ex->answered) return Qnil;
+    channel *ch = get(ex->self);
+    for (size_t i = 0; i < ch->expected_count; i++) {
+        expected_reply *owed = expected_at(ch, i);
+        if (owed->slot == ex->slot && owed->conversation == ch->conversation) owed->conversation = 0;
+    }
+    return Qnil;
+}
+
+VALUE gm_channel_request(VALUE self, VALUE bytes, gm_deadline deadline)
+{
+    channel *ch = get(self);
+    exchange ex = {.self = self, .slot = ++ch->raw_slot, .deadline = deadline};
+    if (!gm_channel_usable(self)) gm_channel_raise(self);
+    uint64_t start = ch->queued;
+    size_t before = ch->expected_count;
+    gm_channel_queue_bytes(self, bytes, ex.slot);
+    bool has_reply = ch->expected_count > before;
+    gm_io result = gm_channel_flush(self, start, deadline, true);
+    if (result != GM_IO_OK) raise_io(self, result);
+    /* The protocol has no reply to it: whatever comes next is what the caller asked for. */
+    if (!has_reply) return next_response(self, deadline);
+    return rb_ensure(await_reply, (VALUE)&ex, disown, (VALUE)&ex);
+}
+
+/* call-seq: request(bytes, timeout = nil) -> [Symbol, String] */
+static VALUE channel_request(int argc, VALUE *argv, VALUE self)
+{
+    VALUE bytes, timeout;
+    rb_scan_args(argc, argv, "11", &bytes, &timeout);
+    return gm_channel_request(self, bytes, gm_deadline_in(timeout));
+}
+
+/*
+ * call-seq: read_bytes(length, timeout = nil) -> String
+ */
+static VALUE channel_read_bytes(int argc, VALUE *argv, VALUE self)
+{
+    VALUE length, timeout;
+    rb_scan_args(argc, argv, "11", &length, &timeout);
+    size_t wanted = NUM2SIZET(length);
+    gm_deadline deadline = gm_deadline_in(timeout);
+    channel *ch = get(self);
+    gm_slice rest;
+    while ((rest = gm_parser_rest(&ch->parser)).length < wanted) {
+        int ready = ch->plain ? gm_wait(ch->wait_io, ch->read_events, deadline) : 1;
+        if (ready == 0) raise_io(self, GM_IO_TIMEOUT);
+        gm_io result = ready == GM_WAIT_CLOSED ? fail(self, EBADF) : gm_channel_fill(self);
+        if (result == GM_IO_CLOSED) gm_channel_raise(self);
+        if (result == GM_IO_AGAIN && !ch->plain && gm_wait(ch->wait_io, ch->read_events, deadline) == 0) {
+            raise_io(self, GM_IO_TIMEOUT);
+        }
+    }
+    rest.length = wanted;
+    VALUE bytes = gm_str_new(rest);
+    gm_buffer_consume(&ch->parser.buffer, wanted);
+    return bytes;
+}
+
+void Init_gearman_channel(void)
+{
+    pthread_atfork(NULL, NULL, count_generation);
+    id_close = rb_intern("close");
+    id_read_nonblock = rb_intern("read_nonblock");
+    id_readpartial = rb_intern("readpartial");
+    id_to_io = rb_intern("to_io");
+    id_write = rb_intern("write");
+    id_write_nonblock = rb_intern("write_nonblock");
+    cBasicSocket = rb_const_get(rb_cObject, rb_intern("BasicSocket"));
+    rb_gc_register_mark_object(cBasicSocket);
+    no_exception = rb_hash_new();
+    rb_hash_aset(no_exception, ID2SYM(rb_intern("exception")), Qfalse);
+    rb_gc_register_mark_object(rb_obj_freeze(no_exception));
+
+    cChannel = rb_define_class_under(gm_mGearman, "Channel", rb_cObject);
+    rb_gc_register_mark_object(cChannel);
+    rb_undef_alloc_func(cChannel);
+    rb_define_singleton_method(cChannel, "new", channel_s_new, 2);
+    rb_define_method(cChannel, "io", channel_io, 0);
+    rb_define_method(cChannel, "usable?", channel_usable_p, 0);
+    rb_define_method(cChannel, "buffered?", channel_buffered_p, 0);
+    rb_define_method(cChannel, "close", channel_close, 0);
+    rb_define_method(cChannel, "queue", channel_queue, 1);
+    rb_define_method(cChannel, "send_update", channel_send_update, -1);
+    rb_define_method(cChannel, "read_response", channel_read_response, -1);
+    rb_define_method(cChannel, "request", channel_request, -1);
+    rb_define_method(cChannel, "read_bytes", channel_read_bytes, -1);
+}

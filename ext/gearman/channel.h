@@ -1,0 +1,142 @@
+#ifndef GM_CHANNEL_H
+#define GM_CHANNEL_H
+
+#include "native.h"
+#include "parser.h"
+#include "wait.h"
+
+/* The slot of what belongs to no request of the conversation. */
+#define GM_NOBODY UINT32_MAX
+
+/*
+ * Who holds a channel. It lives as long as the channel or its holder, whichever ends later, so that the
+ * garbage collector can end a lease by freeing the holder.
+ */
+typedef struct {
+    unsigned references;
+    bool taken;
+} gm_lease;
+
+/* A reply, cut into its parts: slices of the channel's buffer, good until anything is read from it. */
+typedef struct {
+    gm_packet packet;
+    gm_slice parts[GM_MAX_ARGUMENTS];
+    uint32_t slot;      /* of the request it belongs to, or GM_NOBODY */
+    gm_command request; /* the type of that request, for its first reply; otherwise 0 */
+} gm_reply;
+
+typedef enum {
+    GM_IO_OK,
+    GM_IO_AGAIN,   /* nothing there yet */
+    GM_IO_TIMEOUT, /* the deadline passed */
+    GM_IO_CLOSED,  /* the channel is closed; gm_channel_raise tells why */
+} gm_io;
+
+/*
+ * Gearman::Channel: one socket, what is still to be sent on it, the replies that are owed on it and the
+ * open jobs it will hear of. Requests are queued as whole packets and flushed; whatever is read finds the
+ * slot that its request was queued with, if that conversation still goes on.
+ */
+
+/* A channel over `io`, which stays the caller's to keep. `peer` (String) names the server in messages. */
+VALUE gm_channel_new(VALUE io, VALUE peer);
+
+/* Whether it can be used: not closed, and opened by this process. */
+bool gm_channel_usable(VALUE self);
+
+/* Closes it; in a child process only its own copy of the descriptor. Harmless when closed already. */
+void gm_channel_close(VALUE self);
+
+/* A String that tells what ended it. */
+VALUE gm_channel_reason(VALUE self);
+
+/* Raises NetworkError, or ProtocolError, for why the channel was closed. */
+NORETURN(void gm_channel_raise(VALUE self));
+
+/* Raises SocketTimeoutError, naming the server. */
+NORETURN(void gm_channel_raise_timeout(VALUE self));
+
+/* Raises ServerDownException: the server was lost before anything of a request was sent. */
+NORETURN(void gm_channel_raise_unsent(VALUE self));
+
+/* Begins another conversation: replies and jobs of the one before belong to nobody. */
+void gm_channel_begin(VALUE self);
+
+/* Notes that it was used now. */
+void gm_channel_touch(VALUE self);
+
+/* The lease of the channel, owned by the channel. */
+gm_lease *gm_channel_lease(VALUE self);
+
+/* Ends a reference to a lease and frees it with the last one. */
+void gm_lease_release(gm_lease *lease);
+
+/* When something was last sent or received on it. */
+gm_deadline gm_channel_last_used(VALUE self);
+
+/* Whether replies or results are still to come. */
+bool gm_channel_owes(VALUE self);
+
+/* What to wait on, and for which events: what it reads, and what it writes while anything is unsent. */
+VALUE gm_channel_wait_io(VALUE self);
+int gm_channel_events(VALUE self);
+
+/* Whether to read before waiting: TLS keeps bytes of its own, and the last read may have left some. */
+bool gm_channel_eager(VALUE self);
+
+/* Whether a request is for a background job: its JOB_CREATED is all that comes. */
+bool gm_is_background(gm_command request);
+
+/* How many bytes were ever queued, and how many of them sent. */
+uint64_t gm_channel_queued(VALUE self);
+uint64_t gm_channel_sent(VALUE self);
+
+/*
+ * Queues a request packet; its reply, if the protocol has one, will find `slot`. Raises InvalidArgsError
+ * and NoMemoryError with nothing queued. The parts are copied.
+ */
+void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot);
+
+/* Queues bytes that are packets already (String). */
+void gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot);
+
+/*
+ * Sends what is queued; `start` is gm_channel_queued before the caller queued its part. While the socket
+ * takes nothing it reads, if `duplex`: only the one who reads the channel may ask for that. When it
+ * returns anything but GM_IO_OK, or an interrupt is raised out of it, the caller's part was either taken
+ * back whole, unsent, or the channel is closed.
+ *
+ * Return values: GM_IO_OK; GM_IO_TIMEOUT; GM_IO_CLOSED.
+ */
+gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, bool duplex);
+
+/*
+ * Sends as much of what is queued as the socket takes now.
+ *
+ * Return values: GM_IO_OK (all of it); GM_IO_AGAIN; GM_IO_CLOSED.
+ */
+gm_io gm_channel_send(VALUE self);
+
+/*
+ * Reads what has come, without waiting.
+ *
+ * Return values: GM_IO_OK; GM_IO_AGAIN; GM_IO_CLOSED.
+ */
+gm_io gm_channel_fill(VALUE self);
+
+/*
+ * Takes the next reply from what was read; what comes for nobody is dropped on the way.
+ *
+ * Return values: GM_IO_OK (`reply` is set); GM_IO_AGAIN; GM_IO_CLOSED (no packet can be read any more).
+ */
+gm_io gm_channel_next(VALUE self, gm_reply *reply);
+
+/* gm_channel_next that waits until the deadline. GM_IO_TIMEOUT when it passed. */
+gm_io gm_channel_receive(VALUE self, gm_reply *reply, gm_deadline deadline);
+
+/* Sends one request (String) and returns the type and body of its reply; other packets are kept for read_response. */
+VALUE gm_channel_request(VALUE self, VALUE bytes, gm_deadline deadline);
+
+void Init_gearman_channel(void);
+
+#endif

@@ -1,0 +1,192 @@
+#include "connection.h"
+
+/*
+ * Gearman::Connection: one server, and the channels to it. How a socket is opened, and when again, is
+ * said in Ruby; here is what runs for each conversation.
+ */
+
+enum {
+    LOOKED_AT_AFTER = 1000000000
+}; /* nanoseconds without use until a channel is looked at before it is written on */
+
+static ID id_channels, id_open_channel, id_released, id_waiting;
+
+/* Whether an idle channel can carry another conversation. Late packets on it are dropped. */
+static bool fit(VALUE channel)
+{
+    if (!gm_channel_usable(channel) || gm_channel_sent(channel) != gm_channel_queued(channel)) return false;
+    gm_channel_begin(channel);
+    if (gm_now() - gm_channel_last_used(channel) < LOOKED_AT_AFTER) return true;
+    gm_reply reply;
+    gm_io result;
+    while ((result = gm_channel_fill(channel)) == GM_IO_OK) {
+        while (gm_channel_next(channel, &reply) == GM_IO_OK) continue;
+        rb_thread_check_ints();
+    }
+    return result == GM_IO_AGAIN;
+}
+
+/* An idle channel that is fit, taken; nil when there is none. */
+static VALUE take_idle(VALUE channels)
+{
+    for (long i = RARRAY_LEN(channels) - 1; i >= 0; i--) {
+        VALUE channel = rb_ary_entry(channels, i);
+        gm_lease *lease = NIL_P(channel) ? NULL : gm_channel_lease(channel);
+        if (!lease || lease->taken) continue;
+        lease->taken = true;
+        if (fit(channel)) return channel;
+        rb_ary_delete(channels, channel);
+        gm_channel_close(channel);
+    }
+    return Qnil;
+}
+
+VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
+{
+    VALUE channels = rb_ivar_get(self, id_channels);
+    for (;;) {
+        VALUE channel = take_idle(channels);
+        if (!NIL_P(channel)) return channel;
+        channel = rb_funcall(self, id_open_channel, 1, gm_seconds_until(deadline));
+        if (NIL_P(channel)) continue; /* one was given back */
+        gm_channel_lease(channel)->taken = true;
+        rb_ary_push(channels, channel);
+        return channel;
+    }
+}
+
+void gm_connection_release(VALUE self, VALUE channel)
+{
+    VALUE channels = rb_ivar_get(self, id_channels);
+    gm_channel_begin(channel);
+    gm_channel_touch(channel);
+    gm_channel_lease(channel)->taken = false;
+    long last = RARRAY_LEN(channels) - 1;
+    if (last > 0 && rb_ary_entry(channels, last) != channel) {
+        rb_ary_delete(channels, channel);
+        rb_ary_push(channels, channel);
+    }
+    if (RTEST(rb_ivar_get(self, id_waiting))) rb_funcall(self, id_released, 0);
+}
+
+typedef struct {
+    VALUE self, channel, bytes;
+    uint64_t start;
+    gm_deadline deadline;
+    gm_reply reply;
+} conversation;
+
+static VALUE end_conversation(VALUE data)
+{
+    conversation *talk = (conversation *)data;
+    gm_connection_release(talk->self, talk->channel);
+    return Qnil;
+}
+
+static VALUE exchange(VALUE data)
+{
+    conversation *talk = (conversation *)data;
+    return gm_channel_request(talk->channel, talk->bytes, talk->deadline);
+}
+
+/*
+ * call-seq: exchange(bytes, timeout = nil) -> [Symbol, String]
+ *
+ * One request and its reply, as a conversation of its own.
+ */
+static VALUE connection_exchange(int argc, VALUE *argv, VALUE self)
+{
+    VALUE bytes, timeout;
+    rb_scan_args(argc, argv, "11", &bytes, &timeout);
+    conversation talk = {.self = self, .bytes = bytes, .deadline = gm_deadline_in(timeout)};
+    talk.channel = gm_connection_lease(self, talk.deadline);
+    return rb_ensure(exchange, (VALUE)&talk, end_conversation, (VALUE)&talk);
+}
+
+size_t gm_submission(gm_submission_parts *parts, gm_command command, VALUE func, VALUE unique, VALUE epoch, VALUE data)
+{
+    size_t count = 0;
+    StringValue(func);
+    StringValue(unique);
+    StringValue(data);
+    if (RSTRING_LEN(func) == 0) rb_raise(gm_eInvalidArgsError, "the function name is empty");
+    if (RSTRING_LEN(unique) > GM_MAX_UNIQUE_SIZE) {
+        rb_raise(gm_eInvalidArgsError, "a unique of %ld bytes is longer than the server's limit of %d: %+" PRIsVALUE,
+                 RSTRING_LEN(unique), GM_MAX_UNIQUE_SIZE, unique);
+    }
+    parts->slices[count++] = gm_slice_of(func);
+    parts->slices[count++] = gm_slice_of(unique);
+    if (command == GM_SUBMIT_JOB_EPOCH) {
+        int length = snprintf(parts->epoch, sizeof(parts->epoch), "%lld", (long long)NUM2LL(epoch));
+        parts->slices[count++] = (gm_slice){(const uint8_t *)parts->epoch, (size_t)length};
+    }
+    parts->slices[count++] = gm_slice_of(data);
+    return count;
+}
+
+static VALUE await_created(VALUE data)
+{
+    conversation *talk = (conversation *)data;
+    gm_io result = gm_channel_flush(talk->channel, talk->start, talk->deadline, true);
+    while (result == GM_IO_OK) {
+        result = gm_channel_receive(talk->channel, &talk->reply, talk->deadline);
+        if (result != GM_IO_OK || talk->reply.slot == GM_NOBODY) continue;
+        if (talk->reply.packet.command == GM_JOB_CREATED) return gm_str_new(talk->reply.parts[0]);
+        rb_raise(gm_eProtocolError, "Received error when we were expecting JOB_CREATED: %" PRIsVALUE " %" PRIsVALUE,
+                 gm_str_new(talk->reply.parts[0]), gm_str_new(talk->reply.parts[1]));
+    }
+    if (result == GM_IO_TIMEOUT) gm_channel_raise_timeout(talk->channel);
+    if (gm_channel_sent(talk->channel) <= talk->start) gm_channel_raise_unsent(talk->channel);
+    gm_channel_raise(talk->channel);
+}
+
+/*
+ * call-seq: submit(command, func, unique, data, epoch, timeout) -> String
+ *
+ * Queues a background or scheduled job, as a conversation of its own, and returns its handle.
+ * Raises ServerDownException when nothing was sent, NetworkError when the outcome is unknown.
+ */
+static VALUE connection_submit(VALUE self, VALUE type, VALUE func, VALUE unique, VALUE data, VALUE epoch, VALUE timeout)
+{
+    conversation talk = {.self = self, .deadline = gm_deadline_in(timeout)};
+    gm_command command = gm_command_of(type);
+    gm_submission_parts parts;
+    size_t count = gm_submission(&parts, command, func, unique, epoch, data);
+    talk.channel = gm_connection_lease(self, talk.deadline);
+    talk.start = gm_channel_queued(talk.channel);
+    /* Opening a channel ran Ruby code, which may have changed the Strings. */
+    count = gm_submission(&parts, command, func, unique, epoch, data);
+    gm_channel_queue(talk.channel, command, parts.slices, count, 0);
+    RB_GC_GUARD(func);
+    RB_GC_GUARD(unique);
+    RB_GC_GUARD(data);
+    return rb_ensure(await_created, (VALUE)&talk, end_conversation, (VALUE)&talk);
+}
+
+/* call-seq: lease(timeout = nil) -> Channel */
+static VALUE connection_lease(int argc, VALUE *argv, VALUE self)
+{
+    VALUE timeout;
+    rb_scan_args(argc, argv, "01", &timeout);
+    return gm_connection_lease(self, gm_deadline_in(timeout));
+}
+
+/* call-seq: release(channel) -> nil */
+static VALUE connection_release(VALUE self, VALUE channel)
+{
+    gm_connection_release(self, channel);
+    return Qnil;
+}
+
+void Init_gearman_connection(void)
+{
+    id_channels = rb_intern("@channels");
+    id_open_channel = rb_intern("open_channel");
+    id_released = rb_intern("channel_released");
+    id_waiting = rb_intern("@waiting");
+    VALUE cConnection = rb_define_class_under(gm_mGearman, "Connection", rb_cObject);
+    rb_define_method(cConnection, "exchange", connection_exchange, -1);
+    rb_define_method(cConnection, "submit", connection_submit, 6);
+    rb_define_method(cConnection, "lease", connection_lease, -1);
+    rb_define_method(cConnection, "release", connection_release, 1);
+}

@@ -1,0 +1,115 @@
+#include "connection.h"
+
+/*
+ * Gearman::ConnectionPool: choosing one of the servers. A connection tells by its @up what is known of
+ * its server: nil (not asked yet), true or false.
+ */
+
+static ID id_counter, id_is_healthy, id_refused_p, id_servers, id_to_host_port, id_up, id_due_p;
+
+/* Where `key` lies on `server`: the highest of all servers has it (rendezvous hashing, FNV-1a, mixed). */
+static uint64_t weight(VALUE key, VALUE server)
+{
+    VALUE strings[2] = {key, server};
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t s = 0; s < 2; s++) {
+        const unsigned char *bytes = (const unsigned char *)RSTRING_PTR(strings[s]);
+        for (long i = 0; i < RSTRING_LEN(strings[s]); i++) hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    }
+    hash ^= hash >> 33;
+    hash *= UINT64_C(0xff51afd7ed558ccd);
+    hash ^= hash >> 33;
+    hash *= UINT64_C(0xc4ceb9fe1a85ec53);
+    return hash ^ hash >> 33;
+}
+
+typedef struct {
+    VALUE server;
+    uint64_t rank;
+} candidate;
+
+static int by_rank(const void *one, const void *other)
+{
+    uint64_t a = ((const candidate *)one)->rank, b = ((const candidate *)other)->rank;
+    return a < b ? 1 : a > b ? -1 : 0;
+}
+
+/* The servers in the order in which they are to be tried. */
+static void arrange(VALUE self, VALUE servers, VALUE key, candidate *candidates, long count)
+{
+    long counter = 0;
+    if (NIL_P(key)) {
+        counter = (NUM2LONG(rb_ivar_get(self, id_counter)) + 1) % count;
+        rb_ivar_set(self, id_counter, LONG2FIX(counter));
+    } else {
+        StringValue(key);
+    }
+    for (long i = 0; i < count; i++) {
+        VALUE server = rb_ary_entry(servers, (counter + i) % count);
+        candidates[i] = (candidate){server, 0};
+        if (NIL_P(key)) continue;
+        VALUE name = rb_funcall(server, id_to_host_port, 0);
+        candidates[i].rank = weight(key, StringValue(name));
+    }
+    if (!NIL_P(key)) qsort(candidates, (size_t)count, sizeof(*candidates), by_rank);
+}
+
+static bool ask(VALUE connection)
+{
+    bool healthy = RTEST(rb_funcall(connection, id_is_healthy, 0));
+    rb_ivar_set(connection, id_up, healthy ? Qtrue : Qfalse);
+    return healthy;
+}
+
+/* Whether a server is up as far as is known; one that is not known, or due again, is asked. */
+static bool up(VALUE connection)
+{
+    VALUE known = rb_ivar_get(connection, id_up);
+    if (known == Qtrue) return true;
+    if (NIL_P(known) || RTEST(rb_funcall(connection, id_due_p, 0))) return ask(connection);
+    return false;
+}
+
+/*
+ * call-seq: get_connection(coalesce_key = nil) -> Connection
+ *
+ * Without a key the servers take turns; a key finds the same live server each time. Raises
+ * NoJobServersError when there is none, or none can be reached.
+ */
+static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
+{
+    VALUE key;
+    rb_scan_args(argc, argv, "01", &key);
+    VALUE servers = rb_ivar_get(self, id_servers);
+    long count = RARRAY_LEN(servers);
+    if (count == 0) rb_raise(gm_eNoJobServersError, "no job server is configured");
+    if (count == 1 && rb_ivar_get(rb_ary_entry(servers, 0), id_up) == Qtrue) return rb_ary_entry(servers, 0);
+    candidate *candidates = ALLOCA_N(candidate, count); /* on the stack, where the collector sees the servers */
+    arrange(self, servers, key, candidates, count);
+    for (long i = 0; i < count; i++) {
+        if (up(candidates[i].server)) return candidates[i].server;
+    }
+    /* Better to ask again, where asking is quick, than to give up. */
+    for (long i = 0; i < count; i++) {
+        if (RTEST(rb_funcall(candidates[i].server, id_refused_p, 0)) && ask(candidates[i].server)) {
+            return candidates[i].server;
+        }
+    }
+    VALUE names = rb_ary_new_capa(count);
+    for (long i = 0; i < count; i++) rb_ary_push(names, rb_funcall(rb_ary_entry(servers, i), id_to_host_port, 0));
+    rb_raise(gm_eNoJobServersError, "no job server can be reached: %" PRIsVALUE,
+             rb_ary_join(names, rb_str_new_cstr(", ")));
+}
+
+void Init_gearman_connection_pool(void)
+{
+    id_counter = rb_intern("@server_counter");
+    id_is_healthy = rb_intern("is_healthy?");
+    id_refused_p = rb_intern("refused?");
+    id_servers = rb_intern("@job_servers");
+    id_to_host_port = rb_intern("to_host_port");
+    id_up = rb_intern("@up");
+    id_due_p = rb_intern("due?");
+    VALUE cConnectionPool = rb_define_class_under(gm_mGearman, "ConnectionPool", rb_cObject);
+    rb_define_method(cConnectionPool, "get_connection", pool_get_connection, -1);
+}

@@ -1,0 +1,70 @@
+#include "wait.h"
+
+#include <math.h>
+#include <time.h>
+
+static ID id_select;
+
+enum { NANOSECONDS = 1000000000 };
+
+gm_deadline gm_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (gm_deadline)now.tv_sec * NANOSECONDS + now.tv_nsec;
+}
+
+gm_deadline gm_deadline_in(VALUE seconds)
+{
+    if (NIL_P(seconds)) return GM_NEVER;
+    if (!RTEST(rb_obj_is_kind_of(seconds, rb_cNumeric))) {
+        rb_raise(gm_eInvalidArgsError, "a time-out is a number of seconds or nil, not %+" PRIsVALUE, seconds);
+    }
+    double relative = NUM2DBL(seconds);
+    if (isnan(relative)) rb_raise(gm_eInvalidArgsError, "a time-out is a number of seconds or nil, not NaN");
+    if (relative <= 0) return gm_now();
+    if (relative > 1e9) return GM_NEVER; /* beyond 30 years */
+    return gm_now() + (gm_deadline)(relative * NANOSECONDS);
+}
+
+VALUE gm_seconds_until(gm_deadline deadline)
+{
+    if (deadline == GM_NEVER) return Qnil;
+    gm_deadline left = deadline - gm_now();
+    return DBL2NUM(left > 0 ? (double)left / NANOSECONDS : 0.0);
+}
+
+typedef struct {
+    VALUE one, other; /* the IO and its events, or readers and writers */
+    gm_deadline deadline;
+} waiting;
+
+static VALUE wait_for_one(VALUE data)
+{
+    waiting *what = (waiting *)data;
+    return rb_io_wait(what->one, what->other, gm_seconds_until(what->deadline));
+}
+
+static VALUE wait_for_any(VALUE data)
+{
+    waiting *what = (waiting *)data;
+    return rb_funcall(rb_cIO, id_select, 4, what->one, what->other, Qnil, gm_seconds_until(what->deadline));
+}
+
+static VALUE closed(VALUE data, VALUE error) { return INT2FIX(GM_WAIT_CLOSED); }
+
+int gm_wait(VALUE io, int events, gm_deadline deadline)
+{
+    if (!RB_TYPE_P(io, T_FILE)) return events;
+    waiting what = {io, INT2FIX(events), deadline};
+    VALUE ready = rb_rescue2(wait_for_one, (VALUE)&what, closed, Qnil, rb_eIOError, (VALUE)0);
+    return FIXNUM_P(ready) ? FIX2INT(ready) : 0;
+}
+
+bool gm_wait_any(VALUE readers, VALUE writers, gm_deadline deadline)
+{
+    waiting what = {readers, writers, deadline};
+    return RTEST(rb_rescue2(wait_for_any, (VALUE)&what, closed, Qnil, rb_eIOError, (VALUE)0));
+}
+
+void Init_gearman_wait(void) { id_select = rb_intern("select"); }

@@ -1,0 +1,156 @@
+# frozen_string_literal: true
+
+module Gearman
+  # Submits tasks to job servers. One client may be used by many threads, and by a forked child.
+  #
+  #   client = Gearman::Client.new(["10.0.0.1", "10.0.0.2:4730"])
+  #   client.do_task(Gearman::Task.new("resize", image))            # => the result
+  #   client.do_task(Gearman::BackgroundTask.new("mail", message))  # => nil, the server has it
+  class Client
+    include Logging
+
+    # @return [Numeric, nil] seconds that a server may take to accept a task
+    attr_accessor :task_create_timeout_sec
+
+    # Touches no network.
+    #
+    # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"
+    # @raise [InvalidArgsError] when an address makes no sense
+    def initialize(job_servers = nil)
+      @connection_pool = ConnectionPool.new(job_servers || [])
+      @task_create_timeout_sec = 10
+    end
+
+    # Sets options on all servers, now and on every new connection.
+    #
+    # @param opts [String, Symbol, Array<String, Symbol>] "exceptions" is the only one that gearmand has
+    # @return [Array<String>] the options
+    # @raise [ProtocolError] when a server does not have it
+    # @raise [NoJobServersError] when no server can be reached
+    def set_options(opts)
+      Array(opts).map(&:to_s).each { |option| set_option(option) }
+    end
+
+    # Sets one option, see {#set_options}.
+    #
+    # @param option [String, Symbol]
+    # @return [Array<Connection>] the servers that have it
+    # @raise (see #set_options)
+    def set_option(option) # rubocop:disable Naming/AccessorMethodName
+      request = Packet.encode(:option_req, option.to_s)
+      set = @connection_pool.with_all_connections do |connection|
+        type, text = ask(connection, request)
+        raise ProtocolError, text.to_s.tr("\0", " ") if type == :error
+      end
+      raise NoJobServersError, "no job server can be reached to set the option #{option}" if set.empty?
+
+      @connection_pool.remember_option(option.to_s)
+      set
+    end
+
+    # Runs a task and waits for it, unless it is a background or scheduled task.
+    #
+    # @param task [Task] its callbacks are called
+    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @return [String, nil] the result; nil when the task failed, the time-out passed, or nobody waits for it
+    # @raise [NoJobServersError, NetworkError, ProtocolError, InvalidArgsError] see {TaskSet#wait}
+    def do_task(task, timeout = nil)
+      task_set = TaskSet.new(self)
+      raise JobQueueError, "Unable to enqueue job." unless task_set.add_task(task)
+
+      timeout ? task_set.wait(timeout) : task_set.wait_forever
+      task_set.last_result
+    ensure
+      task_set&.give_up
+    end
+
+    # Submits a task and waits for it, unless it is a background or scheduled task.
+    #
+    # @param task [Task]
+    # @param reset_state [Boolean] whether to make the task as good as new
+    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @return [true] also when the task failed
+    # @raise [SocketTimeoutError] when the time-out passed
+    # @raise [NoJobServersError, NetworkError, ProtocolError, InvalidArgsError] see {TaskSet#wait}
+    def submit_job(task, reset_state = false, timeout = nil) # rubocop:disable Style/OptionalBooleanParameter
+      task.reset_state if reset_state
+      task_set = TaskSet.new(self)
+      task_set.add_task(task)
+      task_set.wait(timeout)
+      raise SocketTimeoutError, "#{task.func}: no result in #{timeout} seconds" if task_set.size.positive?
+
+      true
+    ensure
+      task_set&.give_up
+    end
+
+    # Tells a task what a packet says of it.
+    #
+    # @param task [Task]
+    # @param type [Symbol] a work packet of {Packet::COMMANDS}
+    # @param data [String] its body
+    # @return [void]
+    # @raise [ProtocolError] for any other packet
+    def handle_response(task, type, data)
+      _handle, one, other = Packet.split(type, data)
+      submit_job(task) if task.receive(type, one, other) == :retry
+    end
+
+    # Closes all connections; the next call opens new ones.
+    #
+    # @return [void]
+    def close
+      @connection_pool.close
+    end
+
+    # Submits one task that nobody waits for.
+    #
+    # @param task [Task]
+    # @return [String] its handle
+    # @api private
+    def submit_background(task)
+      handle = connection_for(task) do |connection|
+        unless connection.is_a?(Connection)
+          type, body = connection.send_request(task.get_submit_packet, task_create_timeout_sec)
+          raise ProtocolError, "Received #{type} when we were expecting JOB_CREATED" unless type == :job_created
+
+          next body
+        end
+        connection.submit(task.command, task.func, task.get_uniq_hash, task.payload, task.run_at,
+                          task_create_timeout_sec)
+      end
+      task.handle_created(handle)
+      handle
+    end
+
+    # Calls the block with the server for a task; with the next when the first is lost before anything was sent.
+    #
+    # @param task [Task]
+    # @yieldparam connection [Connection]
+    # @return what the block returns
+    # @api private
+    def connection_for(task)
+      lost = 0
+      begin
+        yield @connection_pool.get_connection(task.get_uniq_hash)
+      rescue ServerDownException => e
+        raise if (lost += 1) > MAX_LOST
+
+        logger.info { "#{task.func} goes to another connection: #{e.message}" }
+        retry
+      end
+    end
+
+    # How many servers a task may find lost before it gives up.
+    MAX_LOST = 16
+    private_constant :MAX_LOST
+
+    private
+
+    def ask(connection, request)
+      return connection.exchange(request, task_create_timeout_sec) if connection.respond_to?(:exchange)
+
+      connection.send_request(request)
+    end
+  end
+end

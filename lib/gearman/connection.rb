@@ -1,0 +1,350 @@
+# frozen_string_literal: true
+
+module Gearman
+  # One job server and the sockets to it. A socket of its own serves {#socket}, {#send_update} and
+  # {#read_response}; other conversations borrow further ones, so they never read each other's replies.
+  class Connection
+    include Logging
+
+    # Sockets to one server, at most.
+    MAX_CHANNELS = 64
+    # Seconds that connecting may take unless told otherwise.
+    CONNECT_TIMEOUT = 3
+    # Seconds between tries of a server that refuses connections: the first, and at most.
+    REFUSED_BACKOFF = [0.05, 1.0].freeze
+    # The same for one that does not answer: each try costs the connect time-out.
+    SILENT_BACKOFF = [1.0, 30.0].freeze
+    # Seconds that a connection has to last to count as a success.
+    SETTLED_AFTER = 1
+
+    private_constant :REFUSED_BACKOFF, :SILENT_BACKOFF, :SETTLED_AFTER
+
+    # @return [String]
+    attr_reader :hostname
+    # @return [Integer]
+    attr_reader :port
+    # @return [nil] kept for code that reads it
+    attr_reader :state
+    # @return [Numeric] seconds that connecting may take
+    attr_accessor :connect_timeout
+
+    # Touches no network.
+    #
+    # @param hostname [String]
+    # @param port [Integer]
+    def initialize(hostname, port)
+      @hostname = hostname
+      @port = port
+      @state = nil
+      @name = Address.new(hostname.to_s, port).to_s.freeze
+      @connect_timeout = CONNECT_TIMEOUT
+      @channels = []
+      @channel = nil
+      @up = nil
+      @failures = 0
+      @retry_at = 0.0
+      @refused = false
+      @opening = 0
+      @options = []
+      @on_open = nil
+      @mutex = Mutex.new
+      @given_back = ConditionVariable.new
+      @waiting = nil
+    end
+
+    # Asks the server for an echo, which takes 3 seconds at most.
+    #
+    # @return [Boolean]
+    def is_healthy? # rubocop:disable Naming/PredicatePrefix
+      type, data = exchange(Packet.pack_request(:echo_req, "ping"), 3)
+      healthy = type == :echo_res && data == "ping"
+      failed(false) unless healthy
+      healthy
+    rescue ServerDownException => e
+      logger.debug { "#{self} is not healthy: #{e.message}" }
+      false
+    rescue NetworkError, ProtocolError, SocketTimeoutError => e
+      logger.debug { "#{self} is not healthy: #{e.message}" }
+      failed(false)
+      false
+    end
+
+    # The socket of {#send_update} and {#read_response}, connected when it is not yet.
+    #
+    # @param _num_retries [Integer] kept for code that gives it
+    # @return [Socket]
+    # @raise [NetworkError] when the server cannot be reached
+    def socket(_num_retries = 3)
+      channel.io
+    end
+
+    # Sends a request and waits for the reply to it. What else comes meanwhile is kept for {#read_response}.
+    #
+    # @param req [String] a packet, see {Packet.encode}
+    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @return [Array(Symbol, String)] the type and the body of the reply
+    # @raise [NetworkError] when the connection is lost
+    # @raise [ProtocolError] when what comes is not the protocol
+    # @raise [SocketTimeoutError] when the time-out passed; a late reply disturbs nobody
+    def send_request(req, timeout = nil)
+      conversation(socket) { |channel| channel.request(req, timeout) }
+    end
+
+    # Sends packets. Safe from any thread.
+    #
+    # @param req [String] packets
+    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @return [nil]
+    # @raise [NetworkError] when the connection is lost
+    # @raise [SocketTimeoutError] when the server takes nothing; nothing was sent then, or the connection is closed
+    def send_update(req, timeout = nil)
+      channel_over(socket).send_update(req, timeout)
+    end
+
+    # Waits for the next packet from the server.
+    #
+    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @return [Array(Symbol, String)] its type and body
+    # @raise (see #send_request)
+    def read_response(timeout = nil)
+      channel_over(socket).read_response(timeout)
+    end
+
+    # Reads bytes, those first that were read ahead.
+    #
+    # @param sock [IO] {#socket}, or any other
+    # @param len [Integer] bytes
+    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @return [String]
+    # @raise [NetworkError] when the connection is lost
+    # @raise [SocketTimeoutError] when the time-out passed
+    def timed_recv(sock, len, timeout = nil)
+      return @channel.read_bytes(len, timeout) if @channel && sock.equal?(@channel.io)
+
+      deadline = timeout && (now + timeout)
+      data = String.new(capacity: len)
+      while data.bytesize < len
+        unless sock.wait_readable(deadline && [deadline - now, 0].max)
+          raise SocketTimeoutError, "#{@name}: read #{data.bytesize} of #{len} bytes in #{timeout} seconds"
+        end
+        with_safe_socket_op { data << sock.readpartial(len - data.bytesize) }
+      end
+      data
+    end
+
+    # Runs the block and turns what it raises into a {NetworkError}, with the connection closed.
+    #
+    # @yield
+    # @return what the block returns
+    # @raise [NetworkError]
+    def with_safe_socket_op
+      yield
+    rescue StandardError => e
+      raise_exception(e.message)
+    end
+
+    # @param message [String]
+    # @raise [NetworkError] with the connection closed
+    def raise_exception(message)
+      close_socket
+      raise NetworkError, message
+    end
+
+    # Closes all sockets to the server; the next use opens new ones.
+    #
+    # @return [true]
+    def close_socket
+      @channel = nil
+      @channels.each(&:close)
+      @channels.clear
+      true
+    end
+
+    # @return [String] "host:port"
+    def to_host_port
+      @name
+    end
+
+    # @return [String] "host:port (connected: true)"
+    def to_s
+      "#{@name} (connected: #{@channels.any?(&:usable?)})"
+    end
+
+    # @return [String]
+    def inspect
+      "#<#{self.class.name} #{self}>"
+    end
+
+    # Called with the connection each time the socket of {#socket} was opened.
+    #
+    # @api private
+    def on_open(&block)
+      @on_open = block
+    end
+
+    # The channel of {#socket}.
+    #
+    # @api private
+    def channel
+      return @channel if @channel&.usable?
+
+      release(@channel) if @channel
+      @channel = lease
+      @on_open&.call(self)
+      @channel
+    end
+
+    # Sends an option on every channel, and on those still to be opened.
+    #
+    # @api private
+    def remember_option(option)
+      return if @options.include?(option)
+
+      @options << option
+      @channels.each { |channel| channel.queue(Packet.pack_request(:option_req, option)) if channel.usable? }
+    end
+
+    # Whether bytes were read ahead on the socket.
+    #
+    # @api private
+    def buffered?
+      @channel&.usable? && @channel.buffered? ? true : false
+    end
+
+    # Notes that the server could not be used, and when to try again.
+    #
+    # @param refused [Boolean] whether asking is quick: it refuses connections
+    # @return [Float] seconds until it is due again
+    # @api private
+    def failed(refused)
+      first, limit = refused ? REFUSED_BACKOFF : SILENT_BACKOFF
+      @up = false
+      @refused = refused
+      delay = [first * (2**[@failures, 16].min), limit].min * (0.75 + (rand / 2))
+      @failures += 1
+      @retry_at = now + delay
+      delay
+    end
+
+    # @return [Float] seconds until the server is due for another try, at least 0
+    # @api private
+    def retry_in
+      [@retry_at - now, 0.0].max
+    end
+
+    # @api private
+    def due?
+      now >= @retry_at
+    end
+
+    # @api private
+    def refused?
+      @refused
+    end
+
+    # @return [Boolean] whether the server could be used until now
+    # @api private
+    def first_failure?
+      @failures <= 1
+    end
+
+    # Notes that the socket of {#socket} was lost.
+    #
+    # @return [Float] seconds until the server is due for another try
+    # @api private
+    def lost
+      @up = nil
+      return failed(true) if now - @opened_at < SETTLED_AFTER
+
+      @failures = 0
+      0.0
+    end
+
+    private
+
+    def now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+
+    # One conversation on the channel over `io`; on another channel while that one is in the middle of one.
+    def conversation(io)
+      own = channel_over(io)
+      return lease_for { |channel| yield channel } if @talking && own.equal?(@channel)
+      return yield own unless own.equal?(@channel)
+
+      begin
+        @talking = true
+        yield own
+      ensure
+        @talking = false
+      end
+    end
+
+    def lease_for
+      channel = lease
+      yield channel
+    ensure
+      release(channel) if channel
+    end
+
+    # `socket` may be anything that reads and writes: tests put other objects there.
+    def channel_over(io)
+      @channel && io.equal?(@channel.io) ? @channel : Channel.new(io, @name)
+    end
+
+    # Called when no channel is idle. Returns nil when one may have been given back.
+    def open_channel(timeout)
+      return wait_for_channel(timeout) if @channels.size + @opening >= MAX_CHANNELS
+
+      @opening += 1
+      begin
+        channel = Channel.new(connect([timeout, connect_timeout].compact.min), @name)
+      ensure
+        @opening -= 1
+      end
+      @options.each { |option| channel.queue(Packet.pack_request(:option_req, option)) }
+      @opened_at = now
+      @up = true
+      channel
+    rescue SystemCallError, SocketError, IOError => e
+      failed(!e.is_a?(Errno::ETIMEDOUT))
+      raise ServerDownException, "Unable to connect to job server #{@name}: #{e.message}"
+    end
+
+    # The name is looked up at each connect: the server may have moved.
+    def connect(timeout)
+      deadline = now + timeout
+      addresses = Addrinfo.getaddrinfo(hostname, port, nil, :STREAM)
+      addresses.each_with_index do |address, index|
+        left = (deadline - now) / (addresses.size - index)
+        return configure(address.connect(timeout: [left, 0.001].max))
+      rescue SystemCallError
+        raise if index == addresses.size - 1
+      end
+    end
+
+    def configure(socket)
+      socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
+      socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_KEEPALIVE, 1)
+      socket.autoclose = false
+      TCPSocket.for_fd(socket.fileno)
+    end
+
+    def wait_for_channel(timeout)
+      raise SocketTimeoutError, "#{@name}: all #{MAX_CHANNELS} sockets are in use" if timeout && timeout <= 0
+
+      @mutex.synchronize do
+        @waiting = (@waiting || 0) + 1
+        # The garbage collector gives channels back too, and tells nobody.
+        @given_back.wait(@mutex, [timeout, 0.1].compact.min)
+      ensure
+        @waiting = @waiting > 1 ? @waiting - 1 : nil
+      end
+      nil
+    end
+
+    def channel_released
+      @given_back.signal
+    end
+  end
+end

@@ -1,0 +1,192 @@
+# frozen_string_literal: true
+
+module Gearman
+  # Tasks that run at once. A background or scheduled task goes to a server in {#add_task}; the others go
+  # together in {#wait}, to all servers, and their callbacks are called as the answers come.
+  class TaskSet
+    include Logging
+
+    # Bytes that may wait to be sent before answers are read.
+    WINDOW = 64 * 1024
+    # Elements of an event of {TaskLoop#run}.
+    EVENT_SIZE = 4
+    private_constant :WINDOW, :EVENT_SIZE
+
+    # @return [String, nil] the result of the task that completed last
+    # @api private
+    attr_reader :last_result
+
+    # @param client [Client]
+    def initialize(client)
+      @client = client
+      @successful = true
+    end
+
+    # Adds a task. One that nobody waits for is submitted now, unless no server can be reached: then it stays
+    # in the set and {#wait} submits it.
+    #
+    # @param task [Task]
+    # @return [true]
+    # @raise [InvalidArgsError] when the task cannot be sent
+    # @raise [ProtocolError] when the server refuses it
+    # @raise [NetworkError] when the server was lost and nobody knows whether it has the task
+    # @raise [SocketTimeoutError] when it did not answer within {Client#task_create_timeout_sec}
+    def add_task(task)
+      return true if task.background? && submitted_alone?(task)
+
+      (@waiting ||= []) << task
+      true
+    end
+
+    # Submits the tasks and waits until all have ended.
+    #
+    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @return [Boolean] false when a foreground task failed, or the time-out passed: the tasks stay in the
+    #   set then, and the next call reads on
+    # @raise [NoJobServersError] when no server can be reached; the tasks stay in the set
+    # @raise [NetworkError] when a server was lost and nobody knows whether it has run its tasks: they have
+    #   left the set, {NetworkError#tasks} are they, and those on other servers have ended
+    # @raise [ProtocolError] when a server refuses a task, which has left the set
+    def wait(timeout = 1)
+      deadline = timeout && (now + timeout)
+      loop do
+        dispatch
+        submit_waiting(deadline)
+        break if idle?
+
+        @events = @loop.run(remaining(deadline))
+        return false unless @events
+      end
+      finish
+    end
+
+    # Waits without a time-out.
+    #
+    # @return (see #wait)
+    # @raise (see #wait)
+    def wait_forever
+      wait(nil)
+    end
+
+    # @return [Integer] how many tasks have not ended
+    def size
+      (@waiting ? @waiting.size : 0) + (@loop ? @loop.open : 0)
+    end
+
+    # Gives the tasks that have not ended up. What servers still send about them disturbs nobody.
+    #
+    # @return [void]
+    def give_up
+      @loop&.release
+      @loop = @waiting = @events = nil
+    end
+
+    private
+
+    def now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+
+    def remaining(deadline)
+      deadline && [deadline - now, 0].max
+    end
+
+    def idle?
+      @events.nil? && (@loop.nil? || @loop.open.zero?) && (@waiting.nil? || @waiting.empty?)
+    end
+
+    def submitted_alone?(task)
+      @client.submit_background(task)
+      true
+    rescue NoJobServersError => e
+      logger.warn { "#{task.func} stays in its task set: #{e.message}" }
+      false
+    end
+
+    def submit_waiting(deadline)
+      while @waiting && (task = @waiting.first) && (@loop.nil? || @loop.unsent < WINDOW)
+        begin
+          submit(task, deadline)
+        rescue NoJobServersError
+          raise if @loop.nil? || @loop.open.zero?
+
+          return # collect first what the others owe
+        rescue InvalidArgsError, ProtocolError, NetworkError
+          @waiting.shift
+          raise
+        end
+        @waiting.shift
+      end
+    end
+
+    def submit(task, deadline)
+      @client.connection_for(task) do |connection|
+        return submit_by_request(connection, task, deadline) unless connection.is_a?(Connection)
+
+        @loop ||= TaskLoop.new
+        @loop.submit(connection, task, task.command, task.func, task.get_uniq_hash, task.payload, task.run_at,
+                     remaining(deadline))
+      end
+    end
+
+    # Anything that stands in for a connection is asked this one thing.
+    def submit_by_request(connection, task, deadline)
+      type, body = connection.send_request(task.get_submit_packet, remaining(deadline))
+      unless type == :job_created
+        raise ProtocolError, "Received #{type} when we were expecting JOB_CREATED: #{body.to_s.tr("\0", " ")}"
+      end
+
+      task.handle_created(body)
+    end
+
+    # An exception out of a callback leaves the events behind it for the next wait.
+    def dispatch
+      while @events
+        event, task, one, other = @events.shift(EVENT_SIZE)
+        @events = nil if @events.empty?
+        receive(event, task, one, other) if event
+      end
+    end
+
+    def receive(event, task, one, other)
+      case event
+      when :unsent then (@waiting ||= []) << task
+      when :lost
+        @successful = false
+        (@in_doubt ||= []) << task
+        @reason = one
+      when :error
+        @successful = false
+        raise ProtocolError, "Received error when we were expecting JOB_CREATED: #{one} #{other} (#{task.func})"
+      else
+        @last_result = one if event == :work_complete
+        settle(task, task.receive(event, one, other))
+      end
+    end
+
+    def settle(task, state)
+      case state
+      when :retry then (@waiting ||= []) << task
+      when :ended then @successful = false unless task.background? || task.successful
+      end
+    end
+
+    def finish
+      @loop&.release
+      @loop = nil
+      successful = @successful
+      @successful = true
+      raise_doubt if @in_doubt
+      logger.warn { "a task of the set has failed" } unless successful
+      successful
+    end
+
+    def raise_doubt
+      tasks = @in_doubt
+      @in_doubt = nil
+      names = tasks.first(10).map { |task| "#{task.func} (#{task.get_uniq_hash})" }
+      names << "and #{tasks.size - 10} more" if tasks.size > 10
+      raise NetworkError.new("#{@reason}; outcome unknown of #{names.join(", ")}", tasks: tasks)
+    end
+  end
+end

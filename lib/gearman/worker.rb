@@ -1,0 +1,372 @@
+# frozen_string_literal: true
+
+require "gearman/worker/ability"
+require "gearman/worker/callbacks"
+require "gearman/worker/job"
+
+module Gearman
+  # Runs jobs, one at a time.
+  #
+  #   worker = Gearman::Worker.new("localhost:4730")
+  #   worker.add_ability("reverse") { |data, job| data.reverse }
+  #   worker.work
+  class Worker
+    include Logging
+    include Callbacks
+
+    # What a job's error is answered with.
+    #
+    # @api private
+    class Failure
+      def initialize(payload, reraise = nil)
+        @payload = payload
+        @reraise = reraise
+      end
+    end
+
+    # @return [String] what the servers list the worker as
+    attr_accessor :client_id
+    # @return [Numeric] seconds between tries of a server that cannot be reached, at most
+    attr_accessor :reconnect_sec
+    # @return [Numeric] seconds that a server may take to answer
+    attr_accessor :network_timeout_sec
+    # @return [Boolean] whether {#work} goes on
+    attr_reader :worker_enabled
+    # @return [Symbol] :preparing, :working or :waiting
+    attr_accessor :status
+
+    # Touches no network.
+    #
+    # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"
+    # @param opts [Hash] `client_id:` (default: 30 random letters), `reconnect_sec:` (30),
+    #   `network_timeout_sec:` (10)
+    # @raise [InvalidArgsError] when an address makes no sense
+    def initialize(job_servers = nil, opts = {})
+      @abilities = {}
+      @retired = {}
+      @withdrawals = nil
+      @client_id = opts[:client_id] || generate_id
+      @network_timeout_sec = opts[:network_timeout_sec] || 10
+      @reconnect_sec = opts[:reconnect_sec] || 30
+      @status = :preparing
+      @worker_enabled = true
+      @registered = {}.compare_by_identity
+      @regrab = false
+      @connection_pool = ConnectionPool.new(job_servers || [])
+      @connection_pool.on_connection { |connection| register(connection) }
+      open_wake_pipe
+    end
+
+    # Whether {#work} goes on. Set to false, from any thread or a trap, it makes {#work} return as soon as the
+    # running job is answered.
+    #
+    # @param enabled [Boolean]
+    def worker_enabled=(enabled)
+      @worker_enabled = enabled
+      wake
+    end
+
+    # @return [String] 30 random letters
+    def generate_id
+      Array.new(30) { rand(97..122).chr }.join
+    end
+
+    # Adds a function. Servers that can be reached are told now, the others when they can.
+    #
+    # @param func_name [#to_s]
+    # @param timeout [Numeric, nil] sent as it is in CAN_DO_TIMEOUT, which gearmand reads as milliseconds
+    # @yieldparam data [String] the argument of the job
+    # @yieldparam job [Job]
+    # @yieldreturn [#to_s, nil, false] the result; nil and false fail the job
+    # @return [Array<Connection>] the servers that were told
+    # @raise [InvalidArgsError] when the name cannot be sent
+    def add_ability(func_name, timeout = nil, &block)
+      func = function_name(func_name)
+      Packet.encode(:can_do, func)
+      @retired = @retired.except(func)
+      @abilities = @abilities.merge(func => Ability.new(func, block, timeout))
+      told = @connection_pool.with_all_connections do |connection|
+        connection.channel # registers when it is new
+        announce_ability(func, timeout, connection) unless registered_on(connection).include?(func)
+      end
+      @regrab = true
+      wake
+      told
+    end
+
+    # Tells one server of a function.
+    #
+    # @param func_name [String]
+    # @param timeout [Numeric, nil]
+    # @param connection [Connection]
+    # @return [void]
+    def announce_ability(func_name, timeout, connection)
+      packet = if timeout
+                 Packet.encode(:can_do_timeout, func_name, timeout.to_s)
+               else
+                 Packet.encode(:can_do, func_name)
+               end
+      connection.send_update(packet)
+      registered_on(connection) << func_name
+      logger.debug { "announced #{func_name} to #{connection.to_host_port}" }
+    end
+
+    # Sets the block that is called behind the answer to each job of a function that completed. What it raises
+    # is logged.
+    #
+    # @param func [#to_s]
+    # @yieldparam result [String]
+    # @yieldparam data [String] the argument of the job
+    # @return [Proc]
+    # @raise [InvalidArgsError] when there is no such ability
+    def after_ability(func, &block)
+      ability = @abilities[function_name(func)]
+      raise InvalidArgsError, "there is no ability #{func.to_s.inspect}" unless ability
+
+      ability.after_complete(&block)
+    end
+
+    # Removes a function. A job of it that a server has handed out already is still run; the server is told
+    # when none can be under way.
+    #
+    # @param func [#to_s]
+    # @return [Ability, nil]
+    def remove_ability(func)
+      func = function_name(func)
+      ability = @abilities[func] or return
+      @retired = @retired.merge(func => ability)
+      @abilities = @abilities.except(func)
+      @withdrawals = (@withdrawals || []) | [func]
+      @regrab = true
+      @working ? wake : @connection_pool.connections.each { |connection| withdraw(connection) }
+      ability
+    end
+
+    # Runs jobs until {#worker_enabled} is set to false.
+    #
+    # @return [false]
+    # @raise [NoJobServersError] when no server is configured
+    # @raise [SystemExit] when a job calls exit: it is answered with an exception first
+    def work
+      run_loop(once: false, timeout: nil)
+    ensure
+      close_loop
+    end
+
+    # Runs one job.
+    #
+    # @param timeout [Numeric, nil] seconds to wait for it; nil waits for ever
+    # @return [Boolean, nil] true behind a job, nil when none came, false when {#worker_enabled} is false
+    # @raise (see #work)
+    def work_once(timeout = nil)
+      settled = false
+      result = run_loop(once: true, timeout: timeout)
+      settled = true
+      result
+    ensure
+      close_loop unless settled
+    end
+
+    # Closes all connections. The servers hand out again what was not answered.
+    #
+    # @return [void]
+    def close
+      close_loop
+      @connection_pool.close
+    end
+
+    # Sleeps.
+    #
+    # @param time [Numeric, Time] seconds, or when to wake up
+    # @return [Integer] seconds
+    def sleep(time)
+      Kernel.sleep(time.is_a?(Time) ? [time - Time.now, 0].max : time)
+    end
+
+    # Runs the job of a JOB_ASSIGN packet and answers it.
+    #
+    # @param data [String] the body of the packet
+    # @param connection [Connection, #send_update] where it came from
+    # @return [Boolean] whether there was something to run
+    def handle_job_assign(data, connection)
+      handle, func, argument = data.split("\0", 3)
+      unless handle && func
+        logger.error("Ignoring JOB_ASSIGN without handle or function from #{connection}")
+        return false
+      end
+      unless (ability = @abilities[function_name(func)])
+        logger.error("Ignoring JOB_ASSIGN for unsupported function #{func} with handle #{handle} from #{connection}")
+        connection.send_update(Packet.encode(:work_fail, handle))
+        return false
+      end
+      run_assigned(ability, handle, argument || "", connection)
+      true
+    end
+
+    # Takes a packet that came for the worker.
+    #
+    # @param type [Symbol]
+    # @param data [String] its body
+    # @param connection [Connection]
+    # @return [Boolean, nil] {#worker_enabled} behind a job
+    def handle_work_message(type, data, connection)
+      case type
+      when :no_job, :noop then logger.debug { "Got #{type} from #{connection}" }
+      when :job_assign then worker_enabled if handle_job_assign(data, connection)
+      else logger.error("Got unexpected #{type} from #{connection}")
+      end
+    end
+
+    private
+
+    def function_name(func)
+      name = func.to_s
+      name.ascii_only? ? name : name.dup.force_encoding(Encoding::UTF_8)
+    end
+
+    def run_loop(once:, timeout:)
+      open_wake_pipe if @wake_pid != Process.pid
+      @working = true
+      unless @loop && @loop_connections == @connection_pool.connections
+        @loop&.close
+        @loop_connections = @connection_pool.connections
+        @loop = WorkerLoop.new(self, @loop_connections)
+      end
+      @loop.run(once, timeout, network_timeout_sec, handlers_ours?, verbose?)
+    ensure
+      @working = false
+    end
+
+    def close_loop
+      @loop&.close
+    end
+
+    def handlers_ours?
+      %i[handle_job_assign handle_work_message].all? { |name| method(name).owner == Worker }
+    end
+
+    def verbose?
+      logger.respond_to?(:info?) ? logger.info? : true
+    end
+
+    # Runs a job. Called by the loop.
+    #
+    # @return [String, nil, Failure] a result, a failure, an error
+    def perform(ability, data, job)
+      result = ability.run(data, job)
+      result ? String(result) : nil
+    rescue SystemExit => e
+      Failure.new(failed_message(ability, job, e), e)
+    rescue StandardError, ScriptError, SystemStackError => e
+      Failure.new(failed_message(ability, job, e))
+    end
+
+    def failed_message(ability, job, error)
+      logger.error do
+        "#{ability.func_name} #{job.handle} failed: #{error.class}: #{error.message} (#{error.backtrace&.first})"
+      end
+      error.message.to_s
+    end
+
+    def run_assigned(ability, handle, argument, connection)
+      result = perform(ability, argument, Job.new(connection, handle))
+      case result
+      when String
+        run_work_complete_callback
+        connection.send_update(Packet.encode(:work_complete, handle, result))
+        completed(ability, result, argument)
+      when nil
+        run_work_fail_callback
+        connection.send_update(Packet.encode(:work_fail, handle))
+      else
+        run_work_exception_callback
+        connection.send_update(Packet.encode(:work_exception, handle, result.instance_variable_get(:@payload)))
+        reraise = result.instance_variable_get(:@reraise)
+        raise reraise if reraise
+      end
+    end
+
+    def completed(ability, result, data)
+      ability.completed(result, data)
+    rescue StandardError => e
+      logger.error { "the block of after_ability for #{ability.func_name} failed: #{e.inspect}" }
+    end
+
+    # Everything a server must know of the worker, on each new connection.
+    def register(connection)
+      @registered[connection] = []
+      connection.send_update(Packet.encode(:set_client_id, client_id.to_s))
+      @abilities.each_value { |ability| announce_ability(ability.func_name, ability.timeout, connection) }
+      run_connect_callback
+    end
+
+    def registered_on(connection)
+      @registered[connection] ||= []
+    end
+
+    # Called by the loop when nothing of the worker's is under way on a connection.
+    def withdraw(connection)
+      known = registered_on(connection)
+      (known - @abilities.keys).each do |func|
+        connection.send_update(Packet.encode(:cant_do, func))
+        known.delete(func)
+      end
+      return if @registered.any? { |_, functions| (functions - @abilities.keys).any? }
+
+      @withdrawals = nil
+      @retired = {}
+    rescue NetworkError => e
+      logger.warn { "#{connection.to_host_port}: #{e.message}" }
+      @registered.delete(connection)
+    end
+
+    # The channel to a server for the loop; nil when it cannot be reached now.
+    def channel_to(connection)
+      connection.channel
+    rescue NetworkError, SocketTimeoutError, ProtocolError => e
+      logger.warn { "#{connection.to_host_port}: #{e.message}" } if connection.first_failure?
+      nil
+    end
+
+    # Called by the loop when a connection was lost. Returns the seconds until it may be opened again.
+    def lost(connection, reason)
+      @registered.delete(connection)
+      logger.warn { "lost a job server: #{reason}" }
+      connection.lost
+    end
+
+    def log_packet(connection, type, body)
+      case type
+      when :job_assign, :job_assign_uniq, :job_assign_all
+        handle, func, = Packet.split(type, body)
+        if @abilities.key?(func) || @retired.key?(func)
+          logger.info { "Got #{func} #{handle} from #{connection.to_host_port}" }
+        else
+          logger.error { "Got #{func} #{handle} from #{connection.to_host_port}, which the worker cannot do" }
+        end
+      when :error
+        logger.warn { "#{connection.to_host_port}: #{body.tr("\0", " ")}" }
+      else
+        logger.warn { "Got unexpected #{type} from #{connection.to_host_port}" }
+      end
+    end
+
+    def open_wake_pipe
+      @wake_io, @wake_writer = IO.pipe
+      @wake_pid = Process.pid
+    end
+
+    # Works in a trap, too.
+    def wake
+      @wake_writer.write_nonblock(".", exception: false)
+    end
+
+    # Empties the pipe. Returns whether sleeping servers are to be asked again.
+    def wakeups
+      @wake_io.read_nonblock(512, exception: false)
+      regrab = @regrab
+      @regrab = false
+      regrab
+    end
+  end
+end

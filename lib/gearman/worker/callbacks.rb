@@ -1,0 +1,50 @@
+# frozen_string_literal: true
+
+module Gearman
+  class Worker
+    # Blocks that are called, without arguments, when something happens in a worker. What they raise is logged.
+    #
+    #   worker.on_job_assign { StatsD.increment("jobs") }
+    module Callbacks
+      # @!macro [new] event
+      #   @!method on_$1(&block)
+      #     Sets the block for this event.
+      #     @return [Proc]
+      #   @!method run_$1_callback
+      #     Calls the block of this event.
+      #     @return [void]
+      # @!visibility private
+      def self.define(event)
+        variable = :"@__on_#{event}"
+        define_method(:"on_#{event}") { |&block| instance_variable_set(variable, block) }
+        define_method(:"run_#{event}_callback") do
+          instance_variable_get(variable)&.call
+        rescue StandardError => e
+          logger.error("the callback on_#{event} failed: #{e.inspect}")
+        end
+      end
+
+      # A connection was opened and the worker registered on it.
+      # @macro event
+      define("connect")
+      # A server is asked for a job.
+      # @macro event
+      define("grab_job")
+      # A server has none.
+      # @macro event
+      define("no_job")
+      # A job came.
+      # @macro event
+      define("job_assign")
+      # A result is about to be sent.
+      # @macro event
+      define("work_complete")
+      # A failure is about to be sent.
+      # @macro event
+      define("work_fail")
+      # An exception is about to be sent.
+      # @macro event
+      define("work_exception")
+    end
+  end
+end
