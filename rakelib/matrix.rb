@@ -107,8 +107,8 @@ class Matrix
     # No mount of an earlier run can be in there: each run has its mounts in a namespace that ends with it.
     FileUtils.rm_rf(root.folder)
     FileUtils.mkdir_p(debs = File.join(CACHE, "debs"))
-    prepare "debootstrap", "--variant=minbase", "--cache-dir=#{debs}", "--include=#{PACKAGES.first(2).join(",")}",
-            root.suite, root.folder, mirror
+    prepare "a root of #{root.suite}", "debootstrap", "--variant=minbase", "--cache-dir=#{debs}",
+            "--include=#{PACKAGES.first(2).join(",")}", root.suite, root.folder, mirror
     give_host_files(root)
     add_experimental(root) if root.experimental
     install(root)
@@ -124,7 +124,7 @@ class Matrix
   def install(root)
     # Installing gearmand must not start it.
     File.write(File.join(root.folder, "usr/sbin/policy-rc.d"), "#!/bin/sh\nexit 101\n", perm: 0o755)
-    prepare(*inside(root, root.script))
+    prepare("the packages of #{root.suite}", *inside(root, root.script))
   end
 
   # The mirror that this machine's apt is set up for.
@@ -136,20 +136,20 @@ class Matrix
     end
   end
 
-  def prepare(*command)
+  def prepare(what, *command)
     log = File.join(CACHE, "making.log")
-    puts "matrix: #{command.first} ..."
+    puts "matrix: making #{what}"
     return if system({ "DEBIAN_FRONTEND" => "noninteractive" }, *command, in: File::NULL, %i[out err] => log)
 
-    reason = File.readlines(log, chomp: true).grep(/^E: |ERROR|\bfail/i).last || File.readlines(log, chomp: true).last
-    raise Unavailable, "#{command.first} fails: #{reason}; all of it in #{log}"
+    lines = File.readlines(log, chomp: true)
+    raise Unavailable, "cannot make #{what}: #{lines.grep(/^E: |error|\bfail/i).last || lines.last} (#{log})"
   end
 
   def give_host_files(root)
     etc = File.join(root.folder, "etc")
     FileUtils.cp("/etc/resolv.conf", File.join(etc, "resolv.conf")) if File.file?("/etc/resolv.conf")
     File.write(File.join(etc, "hosts"), "127.0.0.1 localhost\n::1 localhost\n")
-    File.write(File.join(etc, "gemrc"), ":sources: [#{Gem.sources.first.uri.to_s.inspect}]\n")
+    File.write(File.join(etc, "gemrc"), ":sources:\n- #{Gem.sources.first.uri}\n")
     certificates = ENV.fetch("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
     return unless File.file?(certificates)
 
