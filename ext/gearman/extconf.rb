@@ -10,16 +10,18 @@ if RbConfig::CONFIG["host_os"].match?(/mswin|mingw/)
   abort "gearman-native does not support Windows; it runs on Linux, macOS and the BSDs."
 end
 
-# mkmf takes the compiler from RbConfig alone.
+# mkmf takes the compiler from RbConfig alone: for its probes from one of these, for the Makefile from the other.
 if (compiler = ENV["CC"])
-  RbConfig::MAKEFILE_CONFIG["CC"] = compiler
-  RbConfig::MAKEFILE_CONFIG["LDSHARED"] = RbConfig::MAKEFILE_CONFIG["LDSHARED"].sub(/\A\S+/, compiler)
+  [RbConfig::CONFIG, RbConfig::MAKEFILE_CONFIG].each do |config|
+    config["CC"] = compiler
+    config["LDSHARED"] = config["LDSHARED"].sub(/\A\S+/, compiler)
+  end
 end
 
 require "mkmf"
 
 begin
-  try_do("int main(void) { return 0; }", "true")
+  try_compile("int main(void) { return 0; }")
 rescue RuntimeError, Errno::ENOENT
   abort <<~MESSAGE
     gearman-native needs a C compiler and found none (#{RbConfig::MAKEFILE_CONFIG["CC"]}).
