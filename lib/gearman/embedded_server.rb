@@ -95,9 +95,9 @@ module Gearman
     #
     # @return [self]
     def stop
-      thread, @thread = @thread, nil
-      return self unless thread
+      return self unless (thread = @thread)
 
+      @thread = nil
       EmbeddedServer.running.delete(self)
       @stop_writer.write(".")
       thread.join

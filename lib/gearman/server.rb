@@ -12,6 +12,9 @@ module Gearman
     LIST_COMMANDS = %w[status prioritystatus workers show].freeze
     private_constant :LIST_COMMANDS
 
+    MAX_LIMIT = (2**31) - 1
+    private_constant :MAX_LIMIT
+
     # The most bytes that one read takes.
     READ_SIZE = 64 * 1024
     private_constant :READ_SIZE
@@ -275,9 +278,9 @@ module Gearman
     end
 
     def count(what, number)
-      return number if number.is_a?(Integer) && number.between?(0, 0x7fffffff)
+      return number if number.is_a?(Integer) && number.between?(0, MAX_LIMIT)
 
-      raise InvalidArgsError, "#{what} must be an Integer from 0 to #{0x7fffffff}, not #{number.inspect}"
+      raise InvalidArgsError, "#{what} must be an Integer from 0 to #{MAX_LIMIT}, not #{number.inspect}"
     end
   end
 end

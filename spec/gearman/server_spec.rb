@@ -101,7 +101,7 @@ RSpec.describe Gearman::Server do
 
     it "refuses names that would end the command or begin another word, before anything is sent" do
       server.socket
-      [" ", "a b", "a\n", "a\r\nshow jobs", "a\0", "", nil, 1, "a\u0085".b + "\t"].each do |name|
+      [" ", "a b", "a\n", "a\r\nshow jobs", "a\0", "", nil, 1, "\xC3\t".b].each do |name|
         %i[create_function drop_function max_queue cancel_job].each do |method|
           expect { server.public_send(method, name) }
             .to raise_error(Gearman::InvalidArgsError, /white space or NUL, not #{Regexp.escape(name.inspect)}/)
@@ -111,7 +111,8 @@ RSpec.describe Gearman::Server do
         expect { server.send_command(command) }.to raise_error(Gearman::InvalidArgsError, /line end or NUL/)
       end
       [-1, 1.5, "1", 2**31].each do |limit|
-        expect { server.max_queue("f", limit) }.to raise_error(Gearman::InvalidArgsError, /not #{Regexp.escape(limit.inspect)}/)
+        expect { server.max_queue("f", limit) }
+          .to raise_error(Gearman::InvalidArgsError, /from 0 to 2147483647, not #{Regexp.escape(limit.inspect)}/)
         expect { server.max_queue("f", low: limit) }.to raise_error(Gearman::InvalidArgsError, /2147483647/)
       end
       expect(server.socket.wait_readable(0)).to be_nil
@@ -245,7 +246,8 @@ RSpec.describe Gearman::Server do
     embedded = Gearman::EmbeddedServer.start(host: "::1", logger: Logger.new(nil))
     server = described_class.new("[::1]:#{embedded.port}")
     expect(server.version).to eq(Gearman::EmbeddedServer::FOLLOWS)
-    expect(Socket).to receive(:tcp).with("example.test", 4730, connect_timeout: 3).and_raise(SocketError, "no such name")
+    expect(Socket).to receive(:tcp).with("example.test", 4730, connect_timeout: 3)
+                                   .and_raise(SocketError, "no such name")
     expect { described_class.new("example.test").version }
       .to raise_error(Gearman::NetworkError, "Unable to connect to job server example.test: no such name")
   ensure
@@ -255,7 +257,8 @@ RSpec.describe Gearman::Server do
 
   it "refuses what is no address when it is given" do
     ["", ":4730", "host:", "host:name", "host:99999", "a b:1"].each do |address|
-      expect { described_class.new(address) }.to raise_error(Gearman::InvalidArgsError, /#{Regexp.escape(address.inspect)}/)
+      expect { described_class.new(address) }
+        .to raise_error(Gearman::InvalidArgsError, /#{Regexp.escape(address.inspect)}/)
     end
   end
 end

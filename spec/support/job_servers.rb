@@ -275,15 +275,17 @@ module JobServers
 
     private
 
-    DATA = %i[job_assign job_assign_uniq job_assign_all work_complete work_data work_warning work_exception echo_res].freeze
-    LIMITS = { job_assign: 3, job_assign_uniq: 4, job_assign_all: 5, echo_res: 1 }.freeze
-    private_constant :DATA, :LIMITS
+    # The number of parts of the packets whose last part may have NULs in it.
+    PARTS = {
+      echo_res: 1, work_complete: 2, work_data: 2, work_warning: 2, work_exception: 2,
+      job_assign: 3, job_assign_uniq: 4, job_assign_all: 5
+    }.freeze
+    private_constant :PARTS
 
     def cut(type, body)
-      return [] if body.empty? && type != :echo_res
       return [body] if type == :echo_res
 
-      body.split("\0", DATA.include?(type) ? LIMITS.fetch(type, 2) : -1)
+      body.split("\0", PARTS.fetch(type, -1))
     end
 
     def read(length, patience)

@@ -14,7 +14,7 @@ module Gearman
       MAX_CLIENT_ID = 127    # bytes
       MAX_HOST_IN_HANDLE = 40
       MIN_TIMEOUT = 1.0      # s
-      MAX_EPOCH = 2**63 - 1
+      MAX_EPOCH = (2**63) - 1
       UINT32 = 0xffffffff
       private_constant :MAX_NAMES, :MAX_UNIQUE, :MAX_CLIENT_ID, :MAX_HOST_IN_HANDLE, :MIN_TIMEOUT, :MAX_EPOCH, :UINT32
 
@@ -182,7 +182,7 @@ module Gearman
       end
 
       def get_status_unique(connection, unique)
-        job = @coalescing[unique]&.each_value&.to_a&.last
+        job = @coalescing.fetch(unique, {}).values.last
         connection.respond(:status_res_unique, unique, *status(job), job ? job.clients.size : 0)
       end
 
