@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "rubygems/package"
 require "tmpdir"
 
 RSpec.describe "the gem", :packaging do
