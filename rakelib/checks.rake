@@ -3,8 +3,14 @@
 require "json"
 require_relative "variant"
 
-# Where LeakSanitizer must not look: Ruby frees little before it ends.
-LSAN_SUPPRESSIONS = File.expand_path("lsan.supp", __dir__)
+# How a process runs that loads an extension built with sanitizers.
+SANITIZED = {
+  # Ruby's collector scans the real stack alone, and threads end before what uses their signal stack.
+  "ASAN_OPTIONS" => "use_sigaltstack=0:detect_stack_use_after_return=0:detect_leaks=1:malloc_context_size=2:exitcode=99",
+  # With two frames of context, a suppressed caller hides nothing of ours.
+  "LSAN_OPTIONS" => "suppressions=#{File.expand_path("lsan.supp", __dir__)}:print_suppressions=0",
+  "UBSAN_OPTIONS" => "halt_on_error=1:print_stacktrace=1:exitcode=98"
+}.freeze
 
 # Examples that no sanitizer or valgrind can judge, by their tag.
 LEFT_OUT = {
@@ -13,11 +19,11 @@ LEFT_OUT = {
 }.freeze
 
 # Says how many examples a checker leaves out, and returns the options that do so.
-def left_out(variant, checker)
+def left_out(variant, checker, environment)
   tags = LEFT_OUT.fetch(checker)
   report = File.join(variant.folder, "tmp", "left_out.json")
-  variant.run({}, "rspec", "--dry-run", "--format", "json", "--out", report, *tags.flat_map { |tag| ["--tag", tag] }) ||
-    abort("#{checker}: the specs cannot be loaded")
+  options = ["--dry-run", "--format", "json", "--out", report, *tags.flat_map { |tag| ["--tag", tag] }]
+  variant.run(environment, "rspec", *options) || abort("#{checker}: the specs cannot be loaded")
   examples = JSON.parse(File.read(report)).fetch("examples")
   puts "#{checker}: leaves out #{examples.size} examples tagged #{tags.join(" or ")}"
   tags.flat_map { |tag| ["--tag", "~#{tag}"] }
@@ -28,7 +34,7 @@ namespace :compile do
   task :pedantic do
     %w[gcc clang].each do |compiler|
       variant = Variant.local("pedantic-#{compiler}")
-      variant.run({ "EXT_PEDANTIC" => "1", "CC" => compiler }, "rake", "compile") ||
+      variant.run({ "EXT_PEDANTIC" => "1", "CC" => compiler }, "rake", "--quiet", "compile") ||
         abort("compile:pedantic: #{compiler} fails")
     end
   end
@@ -46,19 +52,11 @@ task :sanitize do
   %w[gcc clang].each { |compiler| sh "make", "-C", "spec/c", "CC=#{compiler}", "SANITIZE=address,undefined" }
 
   variant = Variant.local("sanitize")
-  variant.run({ "EXT_SANITIZE" => "address,undefined" }, "rake", "compile") || abort("sanitize: does not compile")
-  variant.run(
-    {
-      "LD_PRELOAD" => `gcc -print-file-name=libasan.so`.chomp,
-      # Ruby's collector scans the real stack only; with threads the alternative signal stack is freed too early.
-      "ASAN_OPTIONS" => "use_sigaltstack=0:detect_stack_use_after_return=0:detect_leaks=1:malloc_context_size=2:" \
-                        "exitcode=99",
-      # With two frames of context, what our own code leaks is not hidden by a suppressed caller.
-      "LSAN_OPTIONS" => "suppressions=#{LSAN_SUPPRESSIONS}:print_suppressions=0",
-      "UBSAN_OPTIONS" => "halt_on_error=1:print_stacktrace=1:exitcode=98"
-    },
-    "rspec", *left_out(variant, "sanitize")
-  ) || abort("sanitize: red")
+  variant.run({ "EXT_SANITIZE" => "address,undefined" }, "rake", "--quiet", "compile") ||
+    abort("sanitize: does not compile")
+  environment = SANITIZED.merge("LD_PRELOAD" => `gcc -print-file-name=libasan.so`.chomp)
+  options = left_out(variant, "sanitize", environment)
+  variant.run(environment, "rspec", *options) || abort("sanitize: red")
 end
 
 desc "Runs C tests and specs under valgrind"
@@ -68,8 +66,8 @@ task :memcheck do
   Bundler.with_original_env { sh({ "BUNDLE_WITH" => "memcheck" }, RbConfig.ruby, "-S", "bundle", "install", "--quiet") }
   variant = Variant.local("memcheck")
   environment = { "BUNDLE_WITH" => "memcheck", "EXT_PEDANTIC" => "1" }
-  variant.run(environment, "rake", "compile") || abort("memcheck: does not compile")
-  options = left_out(variant, "memcheck").join(" ")
+  variant.run(environment, "rake", "--quiet", "compile") || abort("memcheck: does not compile")
+  options = left_out(variant, "memcheck", environment).join(" ")
   variant.run(environment.merge("SPEC_OPTS" => options), "rake", "memcheck:specs") || abort("memcheck: red")
 end
 

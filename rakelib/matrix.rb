@@ -69,7 +69,7 @@ class Matrix
 
   def green_here?
     variant = Variant.local("pedantic")
-    variant.run({ "EXT_PEDANTIC" => "1" }, "rake", "compile") && variant.run({}, "rspec")
+    variant.run({ "EXT_PEDANTIC" => "1" }, "rake", "--quiet", "compile") && variant.run({}, "rspec")
   end
 
   def green_in?(root)
@@ -167,7 +167,7 @@ class Matrix
       cd /project
       ruby --version
       bundle install --quiet
-      bundle exec rake compile
+      bundle exec rake --quiet compile
       bundle exec rspec
     SHELL
   end
