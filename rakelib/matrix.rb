@@ -25,7 +25,7 @@ class Matrix
       if experimental
         lines << "#{install} -t experimental #{experimental.join(" ")}"
         # The plain names are those of the suite's own Ruby.
-        lines << "for name in ruby gem; do ln -sf /usr/bin/$name#{ruby} /usr/local/bin/$name; done"
+        lines << "for name in ruby gem; do ln -sf /usr/bin/${name}#{ruby} /usr/local/bin/${name}; done"
         # Its Bundler is older than its RubyGems, which warns of that at each start.
         lines << "gem install --no-document bundler -v \"$(gem --version)\""
       end
