@@ -76,8 +76,9 @@ namespace :memcheck do
   task :specs do
     require "ruby_memcheck"
     require "ruby_memcheck/rspec/rake_task"
-    # Job servers are not what is checked, and one that is killed would leave a broken report.
-    options = [*RubyMemcheck::Configuration::DEFAULT_VALGRIND_OPTIONS, "--trace-children-skip=*/gearmand,*/gearman"]
+    # Children are job servers and other commands; one that is killed or replaced would leave a broken report.
+    options = RubyMemcheck::Configuration::DEFAULT_VALGRIND_OPTIONS - ["--trace-children=yes"]
+    options += ["--child-silent-after-fork=yes"]
     RubyMemcheck.config(binary_name: "native", valgrind_options: options)
     RubyMemcheck::RSpec::RakeTask.new("memcheck:valgrind")
     Rake::Task["memcheck:valgrind"].invoke
