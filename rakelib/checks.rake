@@ -3,12 +3,14 @@
 require "json"
 require_relative "variant"
 
+SUPPRESSIONS = File.expand_path("suppressions", __dir__)
+
 # How a process runs that loads an extension built with sanitizers.
 SANITIZED = {
   # Ruby's collector scans the real stack alone, and threads end before what uses their signal stack.
   "ASAN_OPTIONS" => "use_sigaltstack=0:detect_stack_use_after_return=0:malloc_context_size=2:exitcode=99",
   # With two frames of context, a suppressed caller hides nothing of ours.
-  "LSAN_OPTIONS" => "suppressions=#{File.expand_path("lsan.supp", __dir__)}:print_suppressions=0",
+  "LSAN_OPTIONS" => "suppressions=#{File.join(SUPPRESSIONS, "lsan.supp")}:print_suppressions=0",
   "UBSAN_OPTIONS" => "halt_on_error=1:print_stacktrace=1:exitcode=98"
 }.freeze
 
@@ -79,7 +81,7 @@ namespace :memcheck do
     # Children are job servers and other commands; one that is killed or replaced would leave a broken report.
     options = RubyMemcheck::Configuration::DEFAULT_VALGRIND_OPTIONS - ["--trace-children=yes"]
     options += ["--child-silent-after-fork=yes"]
-    RubyMemcheck.config(binary_name: "native", valgrind_options: options)
+    RubyMemcheck.config(binary_name: "native", valgrind_options: options, valgrind_suppressions_dir: SUPPRESSIONS)
     RubyMemcheck::RSpec::RakeTask.new("memcheck:valgrind")
     Rake::Task["memcheck:valgrind"].invoke
   end
