@@ -158,7 +158,8 @@ module Gearman
         flush(@unsent.shift) until @unsent.empty?
       end
     ensure
-      shut_down
+      @connections.each_key(&:close)
+      @listener.close
     end
 
     def accept
@@ -209,16 +210,6 @@ module Gearman
       @blocked.delete(connection)
       @broker.release(connection)
       connection.close
-    end
-
-    # By shutdown, so that no copy in a forked process keeps them open.
-    def shut_down
-      @connections.each_key(&:close)
-      @listener.shutdown
-    rescue SystemCallError
-      nil
-    ensure
-      @listener.close
     end
 
     # Closes a child's copies of its parent's sockets.

@@ -410,6 +410,7 @@ RSpec.describe "the job server on the wire" do
         %w[0 soon -5].each { |timeout| worker.request(:can_do_timeout, "f", timeout) }
         handle = submit
         expect(grab).to eq([:job_assign, handle, "f", "data"])
+        sleep 1.5
         worker.request(:work_complete, handle, "r").settle
         expect(client.response).to eq([:work_complete, handle, "r"])
       end
@@ -503,6 +504,15 @@ RSpec.describe "the job server on the wire" do
         grab
         submit(:submit_job_bg, "f")
         worker.settle
+      end
+
+      it "get none for functions that they gave up in their sleep" do
+        able_to("g")
+        worker.request(:pre_sleep).request(:cant_do, "f").settle
+        submit(:submit_job_bg, "f")
+        worker.settle
+        submit(:submit_job_bg, "g")
+        expect(worker.pending).to eq([[:noop]])
       end
 
       it "get no second one before they have grabbed" do
@@ -628,6 +638,7 @@ RSpec.describe "the job server on the wire" do
       it "cancels a background job that waits" do
         handle = submit(:submit_job_bg)
         expect(admin.admin("cancel job #{handle}")).to eq("OK\r\n")
+        expect(admin.admin("show jobs")).to eq("#{handle}\t0\t1\t0\n.\n")
         able_to("f")
         expect(worker.request(:pre_sleep).pending).to be_empty
         expect(admin.admin("show jobs")).to eq(".\n")

@@ -11,6 +11,7 @@ RSpec.describe Gearman::EmbeddedServer do
   let(:job_server) { start_embedded_server(logger: logger) }
   let(:client) { wire }
   let(:worker) { wire }
+  let(:broker) { job_server.server.instance_variable_get(:@broker) }
 
   def packet(...)
     JobServers::Wire.packet(...)
@@ -239,8 +240,8 @@ RSpec.describe Gearman::EmbeddedServer do
     expect(client.response(patience: 60)).to eq([:echo_res, "x" * size])
   end
 
-  it "sends what it owes before it closes a connection at its end" do
-    client.request(:echo_req, "last").socket.close_write
+  it "sends what it owes before it closes a connection" do
+    client.write(packet(:echo_req, "last"), packet(43))
     expect(client.response).to eq([:echo_res, "last"])
     expect(client).to be_closed_by_server
   end
@@ -310,11 +311,11 @@ RSpec.describe Gearman::EmbeddedServer do
   end
 
   it "fails the jobs of a function that is dropped" do
-    handles = [submit, client.ask(:submit_job_epoch, "f", "", (Time.now.to_i + 1).to_s, "data").last]
+    handles = [submit, client.ask(:submit_job_epoch, "f", "", (Time.now.to_i + 3600).to_s, "data").last]
     expect(wire.admin("drop function f")).to eq("OK\r\n")
     expect(client.response).to eq([:work_fail, handles.first])
     expect(client.admin("show jobs")).to eq(".\n")
-    sleep 1.5
+    expect(broker.idle_time).to be_nil
     expect(grab("f")).to eq([:no_job])
   end
 
@@ -332,6 +333,11 @@ RSpec.describe Gearman::EmbeddedServer do
   end
 
   it "keeps no trace of jobs and connections that are gone" do
+    handle = submit
+    grab("f")
+    worker.request(:work_complete, handle, "r").settle
+    worker.close
+    client.response
     20.times do |i|
       connection = wire
       handles = Array.new(5) { |n| submit(:submit_job, "f", "#{i} #{n}", on: connection) }
@@ -342,7 +348,8 @@ RSpec.describe Gearman::EmbeddedServer do
       connection.close
     end
     eventually("they are gone") { client.admin("workers").lines.size == 2 }
-    broker = job_server.server.instance_variable_get(:@broker)
+    connection = job_server.server.instance_variable_get(:@connections).keys.first
+    expect([connection.waiting, connection.running]).to all(be_empty)
     function = broker.functions.fetch("f")
     expect([broker.jobs, broker.instance_variable_get(:@coalescing), function.sleepers]).to all(be_empty)
     expect([function.total, function.running, function.workers, function.delayed]).to all(be_zero)

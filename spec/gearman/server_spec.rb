@@ -193,6 +193,11 @@ RSpec.describe Gearman::Server do
       )
     end
 
+    it "sends names that end with a dot" do
+      serve("a.\n", "b\n", ".\n")
+      expect(server.show_unique_jobs).to eq(%w[a. b])
+    end
+
     it "closes in the middle of a list" do
       serve("a\t1\t2\t3\n", &:close)
       expect { server.status }.to raise_error(Gearman::NetworkError, "#{address}: the server closed the connection")

@@ -84,7 +84,7 @@ module Gearman
       rescue SystemCallError, IOError
         nil
       ensure
-        shut_down
+        @to_io.close
       end
 
       def to_s
@@ -106,14 +106,6 @@ module Gearman
         # The parser takes the start of a line for a broken packet.
         @line_start = @parser.feed("\n").next_line
         raise if @line_start.nil? || @line_start.bytesize > MAX_LINE
-      end
-
-      def shut_down
-        @to_io.shutdown
-      rescue SystemCallError
-        nil
-      ensure
-        @to_io.close
       end
     end
   end
