@@ -77,7 +77,7 @@ gm_deadline gm_channel_last_used(VALUE self);
 /* Whether replies or results are still to come. */
 bool gm_channel_owes(VALUE self);
 
-/* What to wait on, and for which events: what it reads, and what it writes while anything is unsent. */
+/* What to wait on, and for which events: to read, and to write while anything is unsent. */
 VALUE gm_channel_wait_io(VALUE self);
 int gm_channel_events(VALUE self);
 
@@ -123,6 +123,14 @@ gm_io gm_channel_send(VALUE self);
  * Return values: GM_IO_OK; GM_IO_AGAIN; GM_IO_CLOSED.
  */
 gm_io gm_channel_fill(VALUE self);
+
+/*
+ * Waits until something can be read, or what is unsent can be written, and reads.
+ *
+ * Return values: GM_IO_OK; GM_IO_AGAIN (nothing was read after all); GM_IO_TIMEOUT; GM_IO_CLOSED. Raises
+ * what interrupts the wait, with nothing lost that was read.
+ */
+gm_io gm_channel_await(VALUE self, gm_deadline deadline);
 
 /*
  * Takes the next reply from what was read; what comes for nobody is dropped on the way.

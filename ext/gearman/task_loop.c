@@ -274,11 +274,7 @@ static bool await(task_loop *loop, gm_deadline deadline)
         channels++;
         only = channel;
     }
-    if (channels == 1) {
-        if (gm_wait(gm_channel_wait_io(only), gm_channel_events(only), deadline) == 0) return false;
-        gm_channel_fill(only);
-        return true;
-    }
+    if (channels == 1) return gm_channel_await(only, deadline) != GM_IO_TIMEOUT;
     VALUE readers = rb_ary_new_capa((long)channels), writers = rb_ary_new();
     for (size_t i = 0; i < loop->connection_count; i++) {
         VALUE channel = rb_ary_entry(loop->channels, (long)i);

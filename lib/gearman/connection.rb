@@ -326,6 +326,9 @@ module Gearman
     def configure(socket)
       socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
       socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_KEEPALIVE, 1)
+      # A blocking recv() of some milliseconds spares the wait for a reply that is under way.
+      socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_RCVTIMEO, [0, 5000].pack("l!l!"))
+      socket.nonblock = false
       socket.autoclose = false
       TCPSocket.for_fd(socket.fileno)
     end

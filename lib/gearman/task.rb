@@ -180,7 +180,7 @@ module Gearman
     #
     # @return [String] 40 hexadecimal digits, or what `hash:` gave
     def get_uniq_hash # rubocop:disable Naming/AccessorMethodName
-      @hash ||= @coalesce == false ? own_unique : Digest::SHA1.hexdigest(@uniq.nil? ? "#{@func}#{@arg}".b : @uniq.to_s)
+      @hash ||= @coalesce == false ? own_unique : shared_unique
     end
 
     # @return [String] what is sent as the argument
@@ -252,6 +252,12 @@ module Gearman
       opts.each { |name, value| instance_variable_set(:"@#{name}", value) }
       @retry_count ||= 0
       @hash = @hash&.to_s
+    end
+
+    def shared_unique
+      digest = Digest::SHA1.new
+      @uniq.nil? ? digest.update(@func).update(@arg.to_s) : digest.update(@uniq.to_s)
+      digest.hexdigest!
     end
 
     def own_unique
