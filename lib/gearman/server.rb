@@ -35,6 +35,7 @@ module Gearman
 
     # The connection, which is opened when there is none.
     #
+    # @param _num_retries [Integer, nil] taken as gearman-ruby 4.0 takes it, and not used: one attempt is made
     # @return [Socket]
     # @raise [NetworkError] the server cannot be reached
     # @raise [SocketTimeoutError] it did not take the connection within `connect_timeout`
