@@ -1,10 +1,6 @@
 # frozen_string_literal: true
 
 require "socket"
-require "gearman"
-require "gearman/embedded_server/admin"
-require "gearman/embedded_server/broker"
-require "gearman/embedded_server/connection"
 
 module Gearman
   # A job server inside the process, for development and tests: it answers clients, workers and admin
@@ -225,3 +221,9 @@ module Gearman
     Process.singleton_class.prepend(ForkHook)
   end
 end
+
+# Behind the class, which "gearman" would otherwise autoload while it is being loaded.
+require "gearman"
+require "gearman/embedded_server/admin"
+require "gearman/embedded_server/broker"
+require "gearman/embedded_server/connection"

@@ -1,6 +1,5 @@
 # frozen_string_literal: true
 
-require "gearman"
 require "socket"
 
 module Gearman
@@ -285,3 +284,6 @@ module Gearman
     end
   end
 end
+
+# Behind the class, which "gearman" would otherwise autoload while it is being loaded.
+require "gearman"
