@@ -216,7 +216,7 @@ RSpec.describe Gearman::Server do
     it "says more than it was asked" do
       serve("OK 1.0\n", "OK 2.0\n")
       2.times do
-        expect(server.version).to eq("1.0")
+        expect(server.version).to start_with("1.0")
         server.socket.wait_readable(20)
       end
     end
