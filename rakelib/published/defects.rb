@@ -26,10 +26,11 @@ module Published
       listed = examples
       untagged = listed.reject { |example| example[:defect] || example[:control] }
       abort "spec:defects: no defect is named by #{untagged.map { |example| label(example) }}" unless untagged.empty?
-      abort "spec:defects: no example in #{PATTERN}" if listed.empty?
-      abort "spec:defects: no example tagged control" if listed.none? { |example| example[:control] }
+      %i[defect control].each do |tag|
+        abort "spec:defects: no example tagged #{tag} in #{PATTERN}" if listed.none? { |example| example[tag] }
+      end
 
-      verdicts = in_parallel(listed) { |example| verdict(example) }
+      verdicts = in_parallel(listed) { |example| verdict(example) }.sort_by { |example, _| listed.index(example) }
       verdicts.each { |example, (shown, how)| puts "#{shown ? "ok " : "RED"} #{label(example)}: #{how}" }
       shown = verdicts.count { |_, (is_shown, _)| is_shown }
       puts "spec:defects: #{listed.size} examples, #{listed.size - shown} not as they must be on gearman-ruby"
