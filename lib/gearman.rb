@@ -35,6 +35,7 @@ module Gearman
   end
 
   autoload :EmbeddedServer, "gearman/embedded_server"
+  autoload :Server, "gearman/server"
 end
 
 require "gearman/version"

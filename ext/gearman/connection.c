@@ -1,4 +1,5 @@
 #include "connection.h"
+#include "task.h"
 
 /*
  * Gearman::Connection: one server, and the channels to it. How a socket is opened, and when again, is
@@ -70,10 +71,10 @@ void gm_connection_release(VALUE self, VALUE channel)
 }
 
 typedef struct {
-    VALUE self, channel, bytes;
-    uint64_t start;
+    VALUE self, channel;
+    VALUE bytes;   /* what exchange() sends */
+    gm_task *task; /* what submit() submits */
     gm_deadline deadline;
-    gm_reply reply;
 } conversation;
 
 static VALUE end_conversation(VALUE data)
@@ -103,64 +104,41 @@ static VALUE connection_exchange(int argc, VALUE *argv, VALUE self)
     return rb_ensure(exchange, (VALUE)&talk, end_conversation, (VALUE)&talk);
 }
 
-size_t gm_submission(gm_submission_parts *parts, gm_command command, VALUE func, VALUE unique, VALUE epoch, VALUE data)
-{
-    size_t count = 0;
-    StringValue(func);
-    StringValue(unique);
-    StringValue(data);
-    if (RSTRING_LEN(func) == 0) rb_raise(gm_eInvalidArgsError, "the function name is empty");
-    if (RSTRING_LEN(unique) > GM_MAX_UNIQUE_SIZE) {
-        rb_raise(gm_eInvalidArgsError, "a unique of %ld bytes is longer than the server's limit of %d: %+" PRIsVALUE,
-                 RSTRING_LEN(unique), GM_MAX_UNIQUE_SIZE, unique);
-    }
-    parts->slices[count++] = gm_slice_of(func);
-    parts->slices[count++] = gm_slice_of(unique);
-    if (command == GM_SUBMIT_JOB_EPOCH) {
-        int length = snprintf(parts->epoch, sizeof(parts->epoch), "%lld", (long long)NUM2LL(epoch));
-        parts->slices[count++] = (gm_slice){(const uint8_t *)parts->epoch, (size_t)length};
-    }
-    parts->slices[count++] = gm_slice_of(data);
-    return count;
-}
-
-static VALUE await_created(VALUE data)
+static VALUE submit(VALUE data)
 {
     conversation *talk = (conversation *)data;
-    gm_io result = gm_channel_flush(talk->channel, talk->start, talk->deadline, true);
+    gm_slice parts[GM_MAX_ARGUMENTS];
+    size_t count = gm_task_parts(talk->task, parts);
+    uint64_t start = gm_channel_queued(talk->channel);
+    gm_channel_queue(talk->channel, talk->task->command, parts, count, 0);
+    GM_TASK_GUARD(*talk->task);
+    gm_io result = gm_channel_flush(talk->channel, start, talk->deadline, true);
     while (result == GM_IO_OK) {
-        result = gm_channel_receive(talk->channel, &talk->reply, talk->deadline);
-        if (result != GM_IO_OK || talk->reply.slot == GM_NOBODY) continue;
-        if (talk->reply.packet.command == GM_JOB_CREATED) return gm_str_new(talk->reply.parts[0]);
+        gm_reply reply;
+        result = gm_channel_receive(talk->channel, &reply, talk->deadline);
+        if (result != GM_IO_OK || reply.slot == GM_NOBODY) continue;
+        if (reply.packet.command == GM_JOB_CREATED) return gm_str_new(reply.parts[0]);
         rb_raise(gm_eProtocolError, "Received error when we were expecting JOB_CREATED: %" PRIsVALUE " %" PRIsVALUE,
-                 gm_str_new(talk->reply.parts[0]), gm_str_new(talk->reply.parts[1]));
+                 gm_str_new(reply.parts[0]), gm_str_new(reply.parts[1]));
     }
     if (result == GM_IO_TIMEOUT) gm_channel_raise_timeout(talk->channel);
-    if (gm_channel_sent(talk->channel) <= talk->start) gm_channel_raise_unsent(talk->channel);
+    if (gm_channel_sent(talk->channel) <= start) gm_channel_raise_unsent(talk->channel);
     gm_channel_raise(talk->channel);
 }
 
 /*
- * call-seq: submit(command, func, unique, data, epoch, timeout) -> String
+ * call-seq: submit(task, timeout) -> String
  *
  * Queues a background or scheduled job, as a conversation of its own, and returns its handle.
  * Raises ServerDownException when nothing was sent, NetworkError when the outcome is unknown.
  */
-static VALUE connection_submit(VALUE self, VALUE type, VALUE func, VALUE unique, VALUE data, VALUE epoch, VALUE timeout)
+static VALUE connection_submit(VALUE self, VALUE task, VALUE timeout)
 {
     conversation talk = {.self = self, .deadline = gm_deadline_in(timeout)};
-    gm_command command = gm_command_of(type);
-    gm_submission_parts parts;
-    size_t count = gm_submission(&parts, command, func, unique, epoch, data);
+    gm_task read = gm_task_read(task);
     talk.channel = gm_connection_lease(self, talk.deadline);
-    talk.start = gm_channel_queued(talk.channel);
-    /* Opening a channel ran Ruby code, which may have changed the Strings. */
-    count = gm_submission(&parts, command, func, unique, epoch, data);
-    gm_channel_queue(talk.channel, command, parts.slices, count, 0);
-    RB_GC_GUARD(func);
-    RB_GC_GUARD(unique);
-    RB_GC_GUARD(data);
-    return rb_ensure(await_created, (VALUE)&talk, end_conversation, (VALUE)&talk);
+    talk.task = &read;
+    return rb_ensure(submit, (VALUE)&talk, end_conversation, (VALUE)&talk);
 }
 
 /* call-seq: lease(timeout = nil) -> Channel */
@@ -186,7 +164,7 @@ void Init_gearman_connection(void)
     id_waiting = rb_intern("@waiting");
     VALUE cConnection = rb_define_class_under(gm_mGearman, "Connection", rb_cObject);
     rb_define_method(cConnection, "exchange", connection_exchange, -1);
-    rb_define_method(cConnection, "submit", connection_submit, 6);
+    rb_define_method(cConnection, "submit", connection_submit, 2);
     rb_define_method(cConnection, "lease", connection_lease, -1);
     rb_define_method(cConnection, "release", connection_release, 1);
 }

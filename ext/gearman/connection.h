@@ -13,18 +13,6 @@ VALUE gm_connection_lease(VALUE self, gm_deadline deadline);
 /* Gives a channel back. What is still owed on it belongs to nobody from here on. */
 void gm_connection_release(VALUE self, VALUE channel);
 
-/* The parts of a submission: slices of the Strings they came from, and of `epoch`. */
-typedef struct {
-    gm_slice slices[GM_MAX_ARGUMENTS];
-    char epoch[24];
-} gm_submission_parts;
-
-/*
- * Fills in the parts that submission packet `command` has and returns their number. The Strings are
- * borrowed. Raises InvalidArgsError for an empty function name and for a unique over GM_MAX_UNIQUE_SIZE.
- */
-size_t gm_submission(gm_submission_parts *parts, gm_command command, VALUE func, VALUE unique, VALUE epoch, VALUE data);
-
 void Init_gearman_connection(void);
 void Init_gearman_connection_pool(void);
 void Init_gearman_task_loop(void);

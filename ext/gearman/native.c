@@ -1,4 +1,5 @@
 #include "connection.h"
+#include "task.h"
 
 VALUE gm_mGearman;
 VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
@@ -47,6 +48,7 @@ RUBY_FUNC_EXPORTED void Init_native(void)
     Init_gearman_wait();
     Init_gearman_packet();
     Init_gearman_channel();
+    Init_gearman_task();
     Init_gearman_connection();
     Init_gearman_connection_pool();
     Init_gearman_task_loop();

@@ -1,4 +1,5 @@
 #include "connection.h"
+#include "task.h"
 
 /*
  * Gearman::TaskLoop: many tasks in flight over many servers. Ruby submits tasks to it and asks it to run;
@@ -10,16 +11,22 @@ enum { EVENTS_PER_BATCH = 256, EVENT_SIZE = 4 };
 /* A task in flight. */
 typedef struct {
     bool open;
-    uint32_t channel;
+    bool plain;     /* nobody wants to hear of its JOB_CREATED */
+    uint32_t index; /* of the server it is on */
     uint64_t start; /* gm_channel_queued before its submission */
 } task_slot;
 
+/* A server that tasks went to, and the channel leased from it. */
 typedef struct {
-    VALUE tasks;       /* Array: slot => task */
-    VALUE connections; /* Array of Connection */
-    VALUE channels;    /* Array: the channel leased from each of them, or nil */
-    gm_lease **leases; /* of those channels, so that freeing the loop ends them */
-    size_t connection_count;
+    VALUE connection;
+    VALUE channel;   /* nil: none, or lost */
+    gm_lease *lease; /* of that channel, so that freeing the loop ends it */
+} server_line;
+
+typedef struct {
+    VALUE tasks; /* Array: slot => task */
+    server_line *lines;
+    uint32_t line_count;
     task_slot *slots;
     uint32_t slot_count, slot_capacity, open_count;
     uint32_t *vacant; /* slots that ended */
@@ -32,32 +39,35 @@ static void loop_mark(void *data)
 {
     task_loop *loop = data;
     rb_gc_mark_movable(loop->tasks);
-    rb_gc_mark_movable(loop->connections);
-    rb_gc_mark_movable(loop->channels);
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        rb_gc_mark_movable(loop->lines[i].connection);
+        rb_gc_mark_movable(loop->lines[i].channel);
+    }
 }
 
 static void loop_compact(void *data)
 {
     task_loop *loop = data;
     loop->tasks = rb_gc_location(loop->tasks);
-    loop->connections = rb_gc_location(loop->connections);
-    loop->channels = rb_gc_location(loop->channels);
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        loop->lines[i].connection = rb_gc_location(loop->lines[i].connection);
+        loop->lines[i].channel = rb_gc_location(loop->lines[i].channel);
+    }
 }
 
-static void end_lease(task_loop *loop, size_t index)
+static void end_lease(server_line *line)
 {
-    gm_lease *lease = loop->leases[index];
-    if (!lease) return;
-    lease->taken = false;
-    gm_lease_release(lease);
-    loop->leases[index] = NULL;
+    if (!line->lease) return;
+    line->lease->taken = false;
+    gm_lease_release(line->lease);
+    line->lease = NULL;
 }
 
 static void loop_free(void *data)
 {
     task_loop *loop = data;
-    for (size_t i = 0; i < loop->connection_count; i++) end_lease(loop, i);
-    xfree(loop->leases);
+    for (uint32_t i = 0; i < loop->line_count; i++) end_lease(&loop->lines[i]);
+    xfree(loop->lines);
     xfree(loop->slots);
     xfree(loop->vacant);
     xfree(loop);
@@ -67,7 +77,7 @@ static size_t loop_size(const void *data)
 {
     const task_loop *loop = data;
     return sizeof(*loop) + loop->slot_capacity * (sizeof(task_slot) + sizeof(uint32_t)) +
-           loop->connection_count * sizeof(gm_lease *);
+           loop->line_count * sizeof(server_line);
 }
 
 /* Not THREAD_SAFE_FREE: the count of a lease's references is not atomic. */
@@ -88,47 +98,55 @@ static VALUE loop_allocate(VALUE klass)
 {
     task_loop *loop;
     VALUE self = TypedData_Make_Struct(klass, task_loop, &loop_type, loop);
-    loop->tasks = loop->connections = loop->channels = Qnil;
+    loop->tasks = Qnil;
     RB_OBJ_WRITE(self, &loop->tasks, rb_ary_new());
-    RB_OBJ_WRITE(self, &loop->connections, rb_ary_new());
-    RB_OBJ_WRITE(self, &loop->channels, rb_ary_new());
     return self;
 }
 
 /* The index of a connection, which is known from then on. */
-static uint32_t index_of(task_loop *loop, VALUE connection)
+static uint32_t index_of(VALUE self, task_loop *loop, VALUE connection)
 {
-    for (size_t i = 0; i < loop->connection_count; i++) {
-        if (rb_ary_entry(loop->connections, (long)i) == connection) return (uint32_t)i;
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        if (loop->lines[i].connection == connection) return i;
     }
-    REALLOC_N(loop->leases, gm_lease *, loop->connection_count + 1);
-    loop->leases[loop->connection_count] = NULL;
-    rb_ary_push(loop->connections, connection);
-    rb_ary_push(loop->channels, Qnil);
-    return (uint32_t)loop->connection_count++;
+    REALLOC_N(loop->lines, server_line, loop->line_count + 1);
+    loop->lines[loop->line_count] = (server_line){Qnil, Qnil, NULL};
+    RB_OBJ_WRITE(self, &loop->lines[loop->line_count].connection, connection);
+    return loop->line_count++;
 }
 
-static VALUE leased_channel(task_loop *loop, uint32_t index, gm_deadline deadline)
+static VALUE leased_channel(VALUE self, task_loop *loop, uint32_t index, gm_deadline deadline)
 {
-    VALUE channel = rb_ary_entry(loop->channels, index);
-    if (!NIL_P(channel)) return channel;
-    channel = gm_connection_lease(rb_ary_entry(loop->connections, index), deadline);
-    loop->leases[index] = gm_channel_lease(channel);
-    loop->leases[index]->references++;
-    rb_ary_store(loop->channels, index, channel);
+    if (!NIL_P(loop->lines[index].channel)) return loop->lines[index].channel;
+    VALUE channel = gm_connection_lease(loop->lines[index].connection, deadline);
+    server_line *line = &loop->lines[index];
+    RB_OBJ_WRITE(self, &line->channel, channel);
+    line->lease = gm_channel_lease(channel);
+    line->lease->references++;
     return channel;
 }
 
+/* A slot that is free, and stays so until take_slot. */
 static uint32_t vacant_slot(task_loop *loop)
 {
-    if (loop->vacant_count) return loop->vacant[--loop->vacant_count];
+    if (loop->vacant_count) return loop->vacant[loop->vacant_count - 1];
     if (loop->slot_count == loop->slot_capacity) {
         uint32_t capacity = loop->slot_capacity ? loop->slot_capacity * 2 : 4;
         REALLOC_N(loop->slots, task_slot, capacity);
         REALLOC_N(loop->vacant, uint32_t, capacity);
         loop->slot_capacity = capacity;
     }
-    return loop->slot_count++;
+    return loop->slot_count;
+}
+
+static void take_slot(task_loop *loop, uint32_t slot)
+{
+    if (slot == loop->slot_count) {
+        loop->slot_count++;
+    } else {
+        loop->vacant_count--;
+    }
+    loop->open_count++;
 }
 
 static void close_slot(task_loop *loop, uint32_t slot)
@@ -140,29 +158,27 @@ static void close_slot(task_loop *loop, uint32_t slot)
 }
 
 /*
- * call-seq: submit(connection, task, command, func, unique, data, epoch, timeout) -> nil
+ * call-seq: submit(connection, task, timeout) -> nil
  *
  * Queues a task; it leaves when the loop runs. Raises InvalidArgsError for what cannot be sent,
  * ServerDownException when the server cannot be reached: the task is not in the loop then.
  */
-static VALUE loop_submit(int argc, VALUE *argv, VALUE self)
+static VALUE loop_submit(VALUE self, VALUE connection, VALUE task, VALUE timeout)
 {
-    rb_check_arity(argc, 8, 8);
     task_loop *loop = get(self);
-    gm_command command = gm_command_of(argv[2]);
-    gm_submission_parts parts;
-    gm_submission(&parts, command, argv[3], argv[4], argv[6], argv[5]);
-    uint32_t index = index_of(loop, argv[0]);
-    VALUE channel = leased_channel(loop, index, gm_deadline_in(argv[7]));
-    size_t count = gm_submission(&parts, command, argv[3], argv[4], argv[6], argv[5]);
+    gm_deadline deadline = gm_deadline_in(timeout);
+    gm_task read = gm_task_read(task);
+    uint32_t index = index_of(self, loop, connection);
+    VALUE channel = leased_channel(self, loop, index, deadline);
     uint32_t slot = vacant_slot(loop);
-    loop->vacant[loop->vacant_count++] = slot; /* until it is queued */
-    rb_ary_store(loop->tasks, slot, argv[1]);
+    gm_slice parts[GM_MAX_ARGUMENTS];
+    size_t count = gm_task_parts(&read, parts);
     uint64_t start = gm_channel_queued(channel);
-    gm_channel_queue(channel, command, parts.slices, count, slot);
-    loop->vacant_count--;
-    loop->slots[slot] = (task_slot){true, index, start};
-    loop->open_count++;
+    gm_channel_queue(channel, read.command, parts, count, slot);
+    GM_TASK_GUARD(read);
+    take_slot(loop, slot);
+    loop->slots[slot] = (task_slot){true, read.plain, index, start};
+    rb_ary_store(loop->tasks, slot, task);
     return Qnil;
 }
 
@@ -174,8 +190,8 @@ static VALUE loop_unsent(VALUE self)
 {
     task_loop *loop = get(self);
     uint64_t bytes = 0;
-    for (size_t i = 0; i < loop->connection_count; i++) {
-        VALUE channel = rb_ary_entry(loop->channels, (long)i);
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        VALUE channel = loop->lines[i].channel;
         if (!NIL_P(channel)) bytes += gm_channel_queued(channel) - gm_channel_sent(channel);
     }
     return ULL2NUM(bytes);
@@ -198,6 +214,7 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
     bool ends = false;
     switch (command) {
     case GM_JOB_CREATED:
+        if (loop->slots[slot].plain && !gm_is_background(reply->request)) return;
         one = gm_str_new(reply->parts[0]);
         ends = gm_is_background(reply->request);
         break;
@@ -228,23 +245,23 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
 /* The tasks on a closed channel: those that were never sent, and those nobody knows anything of. */
 static void add_lost(task_loop *loop, VALUE events, uint32_t index)
 {
-    VALUE channel = rb_ary_entry(loop->channels, index);
+    VALUE channel = loop->lines[index].channel;
     VALUE reason = gm_channel_reason(channel);
     for (uint32_t slot = 0; slot < loop->slot_count; slot++) {
-        if (!loop->slots[slot].open || loop->slots[slot].channel != index) continue;
+        if (!loop->slots[slot].open || loop->slots[slot].index != index) continue;
         bool unsent = loop->slots[slot].start >= gm_channel_sent(channel);
         push_event(events, unsent ? sym_unsent : sym_lost, rb_ary_entry(loop->tasks, slot), reason, Qnil);
         close_slot(loop, slot);
     }
-    rb_ary_store(loop->channels, index, Qnil);
-    end_lease(loop, index);
+    loop->lines[index].channel = Qnil;
+    end_lease(&loop->lines[index]);
 }
 
 /* Sends what can be sent and takes what came, until there is nothing to take or the batch is full. */
 static void turn(task_loop *loop, VALUE events)
 {
-    for (uint32_t i = 0; i < loop->connection_count; i++) {
-        VALUE channel = rb_ary_entry(loop->channels, i);
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        VALUE channel = loop->lines[i].channel;
         if (NIL_P(channel)) continue;
         gm_channel_send(channel);
         for (;;) {
@@ -267,25 +284,25 @@ static void turn(task_loop *loop, VALUE events)
 static bool await(task_loop *loop, gm_deadline deadline)
 {
     VALUE only = Qnil;
-    size_t channels = 0;
-    for (size_t i = 0; i < loop->connection_count; i++) {
-        VALUE channel = rb_ary_entry(loop->channels, (long)i);
+    uint32_t channels = 0;
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        VALUE channel = loop->lines[i].channel;
         if (NIL_P(channel)) continue;
         channels++;
         only = channel;
     }
     if (channels == 1) return gm_channel_await(only, deadline) != GM_IO_TIMEOUT;
     VALUE readers = rb_ary_new_capa((long)channels), writers = rb_ary_new();
-    for (size_t i = 0; i < loop->connection_count; i++) {
-        VALUE channel = rb_ary_entry(loop->channels, (long)i);
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        VALUE channel = loop->lines[i].channel;
         if (NIL_P(channel)) continue;
         int events = gm_channel_events(channel);
         if (events & RUBY_IO_READABLE) rb_ary_push(readers, gm_channel_wait_io(channel));
         if (events & RUBY_IO_WRITABLE) rb_ary_push(writers, gm_channel_wait_io(channel));
     }
     if (!gm_wait_any(readers, writers, deadline)) return false;
-    for (size_t i = 0; i < loop->connection_count; i++) {
-        VALUE channel = rb_ary_entry(loop->channels, (long)i);
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        VALUE channel = loop->lines[i].channel;
         if (!NIL_P(channel)) gm_channel_fill(channel);
     }
     return true;
@@ -316,13 +333,12 @@ static VALUE loop_run(VALUE self, VALUE timeout)
 static VALUE loop_release(VALUE self)
 {
     task_loop *loop = get(self);
-    for (uint32_t i = 0; i < loop->connection_count; i++) {
-        VALUE channel = rb_ary_entry(loop->channels, i);
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        VALUE channel = loop->lines[i].channel;
         if (NIL_P(channel)) continue;
-        rb_ary_store(loop->channels, i, Qnil);
-        gm_lease_release(loop->leases[i]);
-        loop->leases[i] = NULL;
-        gm_connection_release(rb_ary_entry(loop->connections, i), channel);
+        loop->lines[i].channel = Qnil;
+        end_lease(&loop->lines[i]);
+        gm_connection_release(loop->lines[i].connection, channel);
     }
     return Qnil;
 }
@@ -334,7 +350,7 @@ void Init_gearman_task_loop(void)
     VALUE cTaskLoop = rb_define_class_under(gm_mGearman, "TaskLoop", rb_cObject);
     rb_define_alloc_func(cTaskLoop, loop_allocate);
     rb_undef_method(cTaskLoop, "initialize_copy");
-    rb_define_method(cTaskLoop, "submit", loop_submit, -1);
+    rb_define_method(cTaskLoop, "submit", loop_submit, 3);
     rb_define_method(cTaskLoop, "open", loop_open, 0);
     rb_define_method(cTaskLoop, "unsent", loop_unsent, 0);
     rb_define_method(cTaskLoop, "run", loop_run, 1);

@@ -43,7 +43,7 @@ module Gearman
       private
 
       def split(string)
-        if (bracketed = string.match(/\A\[([0-9A-Fa-f:.%\w]+)\](?::(.*))?\z/m))
+        if (bracketed = string.match(/\A\[([\w:.%]+)\](?::(.*))?\z/m))
           [bracketed[1], bracketed[2]]
         elsif string.count(":") > 1
           refuse(string, "an IPv6 address stands in brackets: [#{string}]:#{DEFAULT_PORT}")

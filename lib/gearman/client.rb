@@ -9,6 +9,10 @@ module Gearman
   class Client
     include Logging
 
+    # How many servers a task may find lost before it gives up.
+    MAX_LOST = 16
+    private_constant :MAX_LOST
+
     # @return [Numeric, nil] seconds that a server may take to accept a task
     attr_accessor :task_create_timeout_sec
 
@@ -55,6 +59,8 @@ module Gearman
     # @return [String, nil] the result; nil when the task failed, the time-out passed, or nobody waits for it
     # @raise [NoJobServersError, NetworkError, ProtocolError, InvalidArgsError] see {TaskSet#wait}
     def do_task(task, timeout = nil)
+      return submit_background(task) && nil if task.background?
+
       task_set = TaskSet.new(self)
       raise JobQueueError, "Unable to enqueue job." unless task_set.add_task(task)
 
@@ -107,43 +113,44 @@ module Gearman
     #
     # @param task [Task]
     # @return [String] its handle
+    # @raise (see #do_task)
     # @api private
     def submit_background(task)
-      handle = connection_for(task) do |connection|
-        unless connection.is_a?(Connection)
-          type, body = connection.send_request(task.get_submit_packet, task_create_timeout_sec)
-          raise ProtocolError, "Received #{type} when we were expecting JOB_CREATED" unless type == :job_created
-
-          next body
-        end
-        connection.submit(task.command, task.func, task.get_uniq_hash, task.payload, task.run_at,
-                          task_create_timeout_sec)
-      end
-      task.handle_created(handle)
-      handle
-    end
-
-    # Calls the block with the server for a task; with the next when the first is lost before anything was sent.
-    #
-    # @param task [Task]
-    # @yieldparam connection [Connection]
-    # @return what the block returns
-    # @api private
-    def connection_for(task)
       lost = 0
       begin
-        yield @connection_pool.get_connection(task.get_uniq_hash)
+        connection = connection_for(task)
+        handle = if connection.is_a?(Connection)
+                   connection.submit(task, task_create_timeout_sec)
+                 else
+                   submit_by_request(connection, task, task_create_timeout_sec)
+                 end
       rescue ServerDownException => e
         raise if (lost += 1) > MAX_LOST
 
         logger.info { "#{task.func} goes to another connection: #{e.message}" }
         retry
       end
+      task.handle_created(handle)
+      handle
     end
 
-    # How many servers a task may find lost before it gives up.
-    MAX_LOST = 16
-    private_constant :MAX_LOST
+    # @return [Connection] the server for a task
+    # @raise [NoJobServersError]
+    # @api private
+    def connection_for(task)
+      @connection_pool.get_connection(task.get_uniq_hash)
+    end
+
+    # Anything that stands in for a connection is asked this one thing.
+    #
+    # @return [String] the handle
+    # @api private
+    def submit_by_request(connection, task, timeout)
+      type, body = connection.send_request(task.get_submit_packet, timeout)
+      return body if type == :job_created
+
+      raise ProtocolError, "Received #{type} when we were expecting JOB_CREATED: #{body.to_s.tr("\0", " ")}"
+    end
 
     private
 

@@ -11,12 +11,8 @@ module Gearman
       uniq retry_count priority hash background schedule_at coalesce
     ].freeze
 
-    # The submission packets by background and priority.
-    COMMANDS = {
-      false => { nil => :submit_job, high: :submit_job_high, low: :submit_job_low }.freeze,
-      true => { nil => :submit_job_bg, high: :submit_job_high_bg, low: :submit_job_low_bg }.freeze
-    }.freeze
-    private_constant :COMMANDS
+    NO_OPTIONS = {}.freeze
+    private_constant :NO_OPTIONS
 
     # @return [String, nil] tasks of one function with the same one are one job for the server; set it before
     #   the task is submitted
@@ -43,7 +39,7 @@ module Gearman
     # @param opts [Hash] any of {OPTIONS}; the Hash is not changed. `hash:` is the unique itself, `uniq:` what
     #   it is made of, `coalesce: false` gives the task a unique of its own, `schedule_at:` is {#schedule}
     # @raise [InvalidArgsError] for any other option
-    def initialize(func, arg = "", opts = {})
+    def initialize(func, arg = "", opts = NO_OPTIONS)
       @func = func.to_s
       @arg = arg
       @retry_count = 0
@@ -192,12 +188,8 @@ module Gearman
       end
     end
 
-    # @return [Symbol] the packet that submits it, see {Packet::COMMANDS}
-    def command
-      return :submit_job_epoch if @schedule_at
-
-      COMMANDS[background ? true : false].fetch(priority) { COMMANDS[background ? true : false][nil] }
-    end
+    # @!method command
+    #   @return [Symbol] the packet that submits it, see {Packet::COMMANDS}
 
     # @return [Integer, nil] when it is to run, in seconds since the epoch
     def run_at
@@ -269,7 +261,8 @@ module Gearman
   # A task that nobody waits for.
   class BackgroundTask < Task
     # @param (see Task#initialize)
-    def initialize(*)
+    # @raise (see Task#initialize)
+    def initialize(func, arg = "", opts = NO_OPTIONS)
       super
       @background = true
     end

@@ -49,13 +49,15 @@ module Gearman
     # @raise [ProtocolError] when a server refuses a task, which has left the set
     def wait(timeout = 1)
       deadline = timeout && (now + timeout)
-      loop do
-        dispatch
-        submit_waiting(deadline)
-        break if idle?
-
+      dispatch
+      submit_waiting(deadline)
+      until idle?
         @events = @loop.run(remaining(deadline))
         return false unless @events
+
+        @position = 0
+        dispatch
+        submit_waiting(deadline)
       end
       finish
     end
@@ -119,33 +121,27 @@ module Gearman
       end
     end
 
+    # A server that cannot be reached is marked so, and the next is chosen, until none is left.
     def submit(task, deadline)
-      @client.connection_for(task) do |connection|
-        return submit_by_request(connection, task, deadline) unless connection.is_a?(Connection)
-
-        @loop ||= TaskLoop.new
-        @loop.submit(connection, task, task.command, task.func, task.get_uniq_hash, task.payload, task.run_at,
-                     remaining(deadline))
-      end
-    end
-
-    # Anything that stands in for a connection is asked this one thing.
-    def submit_by_request(connection, task, deadline)
-      type, body = connection.send_request(task.get_submit_packet, remaining(deadline))
-      unless type == :job_created
-        raise ProtocolError, "Received #{type} when we were expecting JOB_CREATED: #{body.to_s.tr("\0", " ")}"
+      connection = @client.connection_for(task)
+      unless connection.is_a?(Connection)
+        return task.handle_created(@client.submit_by_request(connection, task, remaining(deadline)))
       end
 
-      task.handle_created(body)
+      @loop ||= TaskLoop.new
+      @loop.submit(connection, task, remaining(deadline))
+    rescue ServerDownException => e
+      logger.info { "#{task.func} goes to another connection: #{e.message}" }
+      retry
     end
 
     # An exception out of a callback leaves the events behind it for the next wait.
     def dispatch
-      while @events
-        event, task, one, other = @events.shift(EVENT_SIZE)
-        @events = nil if @events.empty?
-        receive(event, task, one, other) if event
+      while @events && (position = @position) < @events.size
+        @position += EVENT_SIZE
+        receive(@events[position], @events[position + 1], @events[position + 2], @events[position + 3])
       end
+      @events = nil
     end
 
     def receive(event, task, one, other)

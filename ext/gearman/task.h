@@ -1,0 +1,33 @@
+#ifndef GM_TASK_H
+#define GM_TASK_H
+
+#include "native.h"
+
+/* What a Gearman::Task is submitted with. The Strings are kept by the struct while it is on the stack. */
+typedef struct {
+    gm_command command;
+    VALUE func, unique, data;
+    char epoch[24]; /* decimal seconds, for a scheduled task */
+    bool plain;     /* its class is one of the library's own, and it has no on_created */
+} gm_task;
+
+/*
+ * Reads a Gearman::Task. Raises InvalidArgsError for an empty function name and for a unique over
+ * GM_MAX_UNIQUE_SIZE.
+ */
+gm_task gm_task_read(VALUE task);
+
+/* Fills `parts` with slices of what gm_task_read gave and returns their number. */
+size_t gm_task_parts(const gm_task *task, gm_slice parts[GM_MAX_ARGUMENTS]);
+
+/* Keeps the Strings of a gm_task_read until here: to be called behind the last use of the slices. */
+#define GM_TASK_GUARD(task)         \
+    do {                            \
+        RB_GC_GUARD((task).func);   \
+        RB_GC_GUARD((task).unique); \
+        RB_GC_GUARD((task).data);   \
+    } while (0)
+
+void Init_gearman_task(void);
+
+#endif
