@@ -46,25 +46,27 @@ class Matrix
     @rubies = rubies.empty? ? known : rubies
   end
 
-  # The exit status: 0, 1 when a Ruby is red, 2 when one cannot be had here.
+  # The exit status: 0, 1 when a Ruby is red, 2 when one cannot be had here, which the last line says.
   def run
     results = @rubies.to_h { |ruby| [ruby, result(ruby)] }
-    results.each { |ruby, (status, why)| puts "matrix: Ruby #{ruby}: #{status}#{": #{why}" if why}" }
-    statuses = results.values.map(&:first)
-    return 1 if statuses.include?("red")
+    ran, unavailable = results.partition { |_, result| result.is_a?(Symbol) }
+    ran.each { |ruby, result| puts "matrix: Ruby #{ruby}: #{result}" }
+    puts unavailable.map { |ruby, why| "matrix: cannot run Ruby #{ruby}: #{why}" }.join("; ") unless unavailable.empty?
+    return 1 if results.value?(:red)
 
-    statuses.include?("cannot run") ? 2 : 0
+    unavailable.empty? ? 0 : 2
   end
 
   private
 
+  # :green, :red, or why it cannot be said.
   def result(ruby)
     puts "== Ruby #{ruby}"
     root = ROOTS.find { |candidate| candidate.ruby == ruby } unless ruby == @this_ruby
     green = root ? green_in?(root) : green_here?
-    [green ? "green" : "red"]
+    green ? :green : :red
   rescue Unavailable => e
-    ["cannot run", e.message]
+    e.message
   end
 
   def green_here?
