@@ -40,8 +40,8 @@ module Published
     private
 
     def examples
-      report = report_of("--dry-run", "--order", "defined", "--pattern",
-                         PATTERN) || abort("spec:defects: listing the examples hangs")
+      report = report_of("--dry-run", "--order", "defined", "--pattern", PATTERN)
+      abort "spec:defects: listing the examples hangs" unless report
       abort "spec:defects: an error outside of the examples" if report.fetch(:errors_outside).positive?
       report.fetch(:examples)
     end

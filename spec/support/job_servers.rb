@@ -130,8 +130,8 @@ module JobServers
 
     def launch
       # A sanitizer that is preloaded into this process would end gearmand for its own errors.
-      @pid = spawn({ "LD_PRELOAD" => nil }, self.class.executable, "--listen=#{host}", "--port=#{port}", "--log-file=none",
-                   *@arguments, in: File::NULL, out: File::NULL, err: File::NULL)
+      @pid = spawn({ "LD_PRELOAD" => nil }, self.class.executable, "--listen=#{host}", "--port=#{port}",
+                   "--log-file=none", *@arguments, in: File::NULL, out: File::NULL, err: File::NULL)
       self.class.running[@pid] = Process.pid
       JobServers.eventually("gearmand on port #{port}") { !running? || answers? }
       @started = running?
