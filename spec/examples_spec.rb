@@ -1,0 +1,137 @@
+# frozen_string_literal: true
+
+require "tmpdir"
+
+RSpec.describe "examples", :process do
+  folder = File.expand_path("../examples", __dir__)
+  lib = File.expand_path("../lib", __dir__)
+
+  around { |example| Dir.mktmpdir("examples") { |logs| (@logs = logs) && example.run } }
+  after { @running&.each_key { |pid| Process.kill("KILL", pid) && Process.wait(pid) } }
+
+  # A running example: its process and the file that it prints to.
+  process = Struct.new(:pid, :log) do
+    def output
+      File.read(log).force_encoding(Encoding::UTF_8)
+    end
+  end
+
+  define_method(:start) do |path, *servers|
+    log = File.join(@logs, path.tr("/", "-"))
+    pid = spawn(RbConfig.ruby, "-I", lib, File.join(folder, "#{path}.rb"), *servers.map(&:address),
+                in: File::NULL, out: log, err: "#{log}.err")
+    (@running ||= {})[pid] = path
+    process.new(pid, log)
+  end
+
+  # Waits for the end of an example, which must be a good one, and returns what it printed.
+  def finish(process)
+    path = @running.fetch(process.pid)
+    status = eventually("the end of #{path}") { Process.wait2(process.pid, Process::WNOHANG)&.last }
+    @running.delete(process.pid)
+    expect(status).to be_success, "#{path}: #{status}\n#{File.read("#{process.log}.err")}"
+    process.output
+  end
+
+  # Stops a worker once it has printed as many lines, and returns them.
+  def stop(worker, lines = 0)
+    eventually("#{lines} lines, not #{worker.output.inspect}") { worker.output.lines.size >= lines }
+    Process.kill("TERM", worker.pid)
+    finish(worker).lines(chomp: true)
+  end
+
+  def run(path, *servers)
+    finish(start(path, *servers)).lines(chomp: true)
+  end
+
+  def worker_known?(server, function)
+    server.admin("status").match?(/^#{function}\t\d+\t\d+\t[1-9]/)
+  end
+
+  let(:server) { start_gearmand }
+
+  it "are all run by an example here, or by the specs of the packaged gem" do
+    run_here = File.read(__FILE__).scan(%r{(?:start|run)\("([a-z_]+/(?:client|worker))"}).flatten
+    present = Dir.glob("**/*.rb", base: folder).map { |path| path.delete_suffix(".rb") }
+
+    expect(present).to match_array(run_here.uniq + ["demo"])
+  end
+
+  it "plain: waits for a result" do
+    worker = start("plain/worker", server)
+
+    expect(run("plain/client", server)).to eq(["eßörG"])
+    expect(stop(worker)).to eq([])
+  end
+
+  it "background: leaves jobs with the server" do
+    output = run("background/client", server)
+    worker = start("background/worker", server)
+
+    expect(output).to match([/\Aalice: the server has it as H:/, /\Abob: .+ H:/, /\Acarol: .+ H:/])
+    expect(stop(worker, 3)).to eq(["sent to alice", "sent to bob", "sent to carol"])
+  end
+
+  it "priority: has urgent jobs run before others" do
+    output = run("priority/client", server)
+    worker = start("priority/worker", server)
+
+    expect(output).to eq(["queued"])
+    expect(stop(worker, 3)).to eq(["high priority", "normal priority", "low priority"])
+  end
+
+  it "scheduled: has a job run at its time" do
+    worker = start("scheduled/worker", server)
+    eventually { worker_known?(server, "remind") }
+    output = run("scheduled/client", server)
+
+    expect(output).to eq(["scheduled"])
+    late = stop(worker, 1)
+    expect(late).to match([/\A\d+ seconds later\z/])
+    expect(late.first.to_i).to be >= 3
+  end
+
+  it "progress: shows how far a job is" do
+    worker = start("progress/worker", server)
+
+    expect(run("progress/client", server)).to eq(["1/5", "2/5", "3/5", "4/5", "5/5", "counted to 5"])
+    stop(worker)
+  end
+
+  it "data: takes a result in parts, and warnings" do
+    worker = start("data/worker", server)
+
+    expect(run("data/client", server)).to eq(["warning: an empty line", "one two three"])
+    stop(worker)
+  end
+
+  it "exceptions: sees jobs fail" do
+    worker = start("exceptions/worker", server)
+
+    expect(run("exceptions/client", server)).to eq(
+      [
+        "16: 4.0", 'XVI: invalid value for Float(): "XVI"', "XVI: tried again",
+        'XVI: invalid value for Float(): "XVI"', "XVI: failed", "-16: tried again", "-16: failed"
+      ]
+    )
+    stop(worker)
+  end
+
+  it "several_servers: serves with all of them up and with one down" do
+    other = start_gearmand
+    worker = start("several_servers/worker", server, other)
+    answer = ["all completed", "1 4 9 16 25 36 49 64 81 100"]
+
+    expect(run("several_servers/client", server, other)).to eq(answer)
+    other.kill
+    expect(run("several_servers/client", server, other)).to eq(answer)
+    stop(worker)
+  end
+
+  it "dedupe: has one job serve all who ask for it" do
+    worker = start("dedupe/worker", server)
+
+    expect(run("dedupe/client", server)).to match_array((1..3).map { |reader| "reader #{reader}: the report of May" })
+    expect(stop(worker)).to eq(["making the report of May"])
+  end
+end
