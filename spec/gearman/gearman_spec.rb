@@ -1,0 +1,56 @@
+# frozen_string_literal: true
+
+RSpec.describe Gearman do
+  it "has a version" do
+    expect(Gearman::VERSION).to match(/\A4\.\d+\.\d+\z/)
+    expect(run_ruby("puts Gearman::VERSION").strip).to eq(Gearman::VERSION)
+  end
+
+  describe "errors" do
+    {
+      Gearman::Error => StandardError,
+      Gearman::InvalidArgsError => Gearman::Error,
+      Gearman::ProtocolError => Gearman::Error,
+      Gearman::NetworkError => Gearman::Error,
+      Gearman::NoJobServersError => Gearman::Error,
+      Gearman::JobQueueError => Gearman::Error,
+      Gearman::SocketTimeoutError => Gearman::Error,
+      Gearman::ServerDownException => Gearman::NetworkError
+    }.each do |error, parent|
+      it("#{error} is a #{parent}") { expect(error.superclass).to eq(parent) }
+
+      it "#{error} can be raised as a class, with its name as the message" do
+        expect { raise error }.to raise_error(error, error.name)
+        expect { raise error, "text" }.to raise_error(error, "text")
+      end
+    end
+
+    it "NetworkError names the tasks in doubt" do
+      expect(Gearman::NetworkError.new("text").tasks).to eq([])
+      expect(Gearman::NetworkError.new("text", tasks: [1]).tasks).to eq([1])
+    end
+  end
+
+  it "loads nothing outside of Ruby's standard library, and warns of nothing" do
+    output = run_ruby(<<~RUBY)
+      folders = [RbConfig::CONFIG["rubylibdir"], RbConfig::CONFIG["rubyarchdir"], RbConfig::CONFIG["rubylibprefix"]]
+      own = File.dirname($LOADED_FEATURES.find { |path| path.end_with?("/gearman.rb") })
+      puts $LOADED_FEATURES.grep(%r{\\A/}).grep(/gems/).reject { |path| path.start_with?(own) || path =~ %r{/(logger|rubygems|monitor)\\b} }
+    RUBY
+    expect(output).to eq("")
+  end
+
+  it "loads the admin client and the embedded server when they are named" do
+    output = run_ruby("p [Gearman::Server, Gearman::EmbeddedServer]; require 'gearman/server'")
+    expect(output).to eq("[Gearman::Server, Gearman::EmbeddedServer]\n")
+  end
+
+  it "says so when gearman-ruby is loaded too" do
+    output = run_ruby(<<~RUBY)
+      $LOADED_FEATURES << "/gems/gearman-ruby-4.0.5/lib/gearman/connection_pool.rb"
+      load $LOADED_FEATURES.find { |path| path.end_with?("/lib/gearman.rb") }
+    RUBY
+    expect(output).to include("the gem gearman-ruby is loaded too (/gems/gearman-ruby-4.0.5/lib/gearman/connection_pool.rb)")
+    expect(output).to include("require: false")
+  end
+end
