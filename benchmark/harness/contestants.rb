@@ -12,7 +12,7 @@ module Bench
 
   # One that takes part: its name, its version and how its program is called.
   # Each program takes ROLE PORT FUNCTION WARMUP JOBS WINDOW SECONDS, where the role is one of
-  # submit, request (clients), drain (a worker that is measured) and work (one that is not).
+  # submit, submit-default, request (clients), drain (a worker that is measured) and work (one that is not).
   class Contestant
     attr_reader :name
 

@@ -10,6 +10,8 @@ module Bench
 
   ROWS = [
     Row.new(name: "background", title: "background submission, one by one", role: "submit", jobs: 20_000),
+    Row.new(name: "background-default", title: "the same, with the unique that each library makes by itself",
+            role: "submit-default", jobs: 20_000),
     Row.new(name: "drain", title: "worker draining a full queue of echo jobs on one connection",
             role: "drain", jobs: 20_000, fill: true),
     Row.new(name: "roundtrip", title: "foreground, one by one, one worker of the same kind",

@@ -13,6 +13,16 @@ static void submit(gearman_client_st *client, const struct plan *plan, long numb
     if (gearman_failed(rc)) die("submit", gearman_client_error(client));
 }
 
+/* libgearman makes a UUID where no unique is given. */
+static void submit_default(gearman_client_st *client, const struct plan *plan, long number)
+{
+    char payload[PAYLOAD];
+    gearman_job_handle_t handle;
+    digits(payload, PAYLOAD, number);
+    gearman_return_t rc = gearman_client_do_background(client, plan->function, NULL, payload, PAYLOAD, handle);
+    if (gearman_failed(rc)) die("submit", gearman_client_error(client));
+}
+
 static void request(gearman_client_st *client, const struct plan *plan, long number)
 {
     char unique[UNIQUE + 1] = {0}, payload[PAYLOAD];
@@ -70,6 +80,8 @@ int main(int argc, char **argv)
 
     if (!strcmp(plan.role, "submit")) {
         run_client(&plan, submit);
+    } else if (!strcmp(plan.role, "submit-default")) {
+        run_client(&plan, submit_default);
     } else if (!strcmp(plan.role, "request")) {
         run_client(&plan, request);
     } else if (!strcmp(plan.role, "drain")) {

@@ -12,6 +12,7 @@ abort "usage: ruby.rb ROLE PORT FUNCTION WARMUP JOBS WINDOW SECONDS" unless ARGV
 ROLE, PORT, FUNCTION = ARGV
 WARMUP, JOBS = ARGV[3, 2].map { |count| Integer(count) }
 SECONDS = Float(ARGV[6])
+UNIQUE = 40 # bytes, as in the C programs
 SERVER = "127.0.0.1:#{PORT}".freeze
 
 # 4.0 logs every packet to standard output unless told otherwise.
@@ -51,29 +52,27 @@ def report(jobs)
 end
 
 # Objects that building one task takes, which no client can be blamed for.
-def objects_a_task(payloads)
+def objects_a_task(count)
   before = objects
-  payloads.each { |data| yield data }
-  (objects - before).fdiv(payloads.size)
+  number = 0
+  yield number += 1 while number < count
+  (objects - before).fdiv(count)
 end
 
-# The loops are plain, as those of the C programs are: what is measured is the library.
-def run_client(task_class, answered:)
+# The loop is plain, as those of the C programs are: what is measured is the library. The block builds a task.
+def run_client(answered:)
   client = Gearman::Client.new(SERVER)
   payloads = Array.new(WARMUP + JOBS) { |number| payload(number) }
+  uniques = payloads.map { |data| data[-UNIQUE, UNIQUE] }
   number = 0
-  until number.positive? && warm?(number)
-    client.do_task(task_class.new(FUNCTION, payloads[number]))
-    number += 1
-  end
-  begin_measuring(number)
-  until number > @warmed && over?(number - @warmed)
-    result = client.do_task(task_class.new(FUNCTION, payloads[number]))
+  until @warmed && over?(number - @warmed)
+    begin_measuring(number) if @warmed.nil? && number.positive? && warm?(number)
+    result = client.do_task(yield(payloads[number], uniques[number]))
     abort "the result is not the payload" if answered && result != payloads[number]
     number += 1
   end
   report(number - @warmed) do
-    { task_objects: objects_a_task(payloads.first(1000)) { |data| task_class.new(FUNCTION, data) } }
+    { task_objects: objects_a_task([1000, payloads.size - 1].min) { |index| yield(payloads[index], uniques[index]) } }
   end
 end
 
@@ -99,9 +98,11 @@ end
 
 case ROLE
 when "submit"
-  run_client(Gearman::BackgroundTask, answered: false)
+  run_client(answered: false) { |data, unique| Gearman::BackgroundTask.new(FUNCTION, data, hash: unique) }
+when "submit-default"
+  run_client(answered: false) { |data, _unique| Gearman::BackgroundTask.new(FUNCTION, data) }
 when "request"
-  run_client(Gearman::Task, answered: true)
+  run_client(answered: true) { |data, unique| Gearman::Task.new(FUNCTION, data, hash: unique) }
 when "drain" then run_worker(true)
 when "work" then run_worker(false)
 else abort "#{ROLE} is no role of this program"

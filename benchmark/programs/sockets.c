@@ -197,7 +197,7 @@ int main(int argc, char **argv)
     struct plan plan = plan_from(argc, argv);
 
     dial(plan.port);
-    if (!strcmp(plan.role, "submit"))
+    if (!strcmp(plan.role, "submit") || !strcmp(plan.role, "submit-default"))
         run_client(&plan, submit, plan.window);
     else if (!strcmp(plan.role, "request"))
         run_client(&plan, request, 1);

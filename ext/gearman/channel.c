@@ -1,5 +1,6 @@
 #include "channel.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -146,12 +147,14 @@ static const rb_data_type_t channel_type = {
     .flags = RUBY_TYPED_FREE_IMMEDIATELY | RUBY_TYPED_WB_PROTECTED,
 };
 
-static channel *get(VALUE self)
+/* Unchecked: it is called many times a job, and every VALUE that comes here is a channel (gm_channel_check). */
+static inline channel *get(VALUE self)
 {
-    channel *ch;
-    TypedData_Get_Struct(self, channel, &channel_type, ch);
-    return ch;
+    assert(rb_typeddata_is_kind_of(self, &channel_type));
+    return RTYPEDDATA_DATA(self);
 }
+
+void gm_channel_check(VALUE value) { rb_check_typeddata(value, &channel_type); }
 
 static VALUE channel_allocate(VALUE klass)
 {
@@ -795,10 +798,10 @@ gm_io gm_channel_receive(VALUE self, gm_reply *reply, gm_deadline deadline)
         if (result != GM_IO_AGAIN) return result;
         if (gm_channel_eager(self) && gm_channel_fill(self) != GM_IO_AGAIN) continue;
         if (gm_channel_await(self, deadline) == GM_IO_TIMEOUT) return GM_IO_TIMEOUT;
-        if (deadline == GM_NEVER || gm_now() <= deadline) continue;
-        /* Whoever sends a byte now and then must not keep a caller beyond its deadline. */
         result = gm_channel_next(self, reply);
-        return result == GM_IO_AGAIN ? GM_IO_TIMEOUT : result;
+        if (result != GM_IO_AGAIN) return result;
+        /* Whoever sends a byte now and then must not keep a caller beyond its deadline. */
+        if (deadline != GM_NEVER && gm_now() > deadline) return GM_IO_TIMEOUT;
     }
 }
 

@@ -41,6 +41,9 @@ typedef enum {
 /* A channel over `io`, which stays the caller's to keep. `peer` (String) names the server in messages. */
 VALUE gm_channel_new(VALUE io, VALUE peer);
 
+/* Raises TypeError unless `value` is a channel, which all functions below rely on. */
+void gm_channel_check(VALUE value);
+
 /* Whether it can be used: not closed, and opened by this process. */
 bool gm_channel_usable(VALUE self);
 

@@ -50,6 +50,7 @@ VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
         if (!NIL_P(channel)) return channel;
         channel = rb_funcall(self, id_open_channel, 1, gm_seconds_until(deadline));
         if (NIL_P(channel)) continue; /* one was given back */
+        gm_channel_check(channel);
         gm_channel_lease(channel)->taken = true;
         rb_ary_push(channels, channel);
         return channel;
@@ -152,6 +153,7 @@ static VALUE connection_lease(int argc, VALUE *argv, VALUE self)
 /* call-seq: release(channel) -> nil */
 static VALUE connection_release(VALUE self, VALUE channel)
 {
+    gm_channel_check(channel);
     gm_connection_release(self, channel);
     return Qnil;
 }

@@ -17,7 +17,7 @@ gm_deadline gm_now(void)
 gm_deadline gm_deadline_in(VALUE seconds)
 {
     if (NIL_P(seconds)) return GM_NEVER;
-    if (!RTEST(rb_obj_is_kind_of(seconds, rb_cNumeric))) {
+    if (!FIXNUM_P(seconds) && !RB_FLOAT_TYPE_P(seconds) && !RTEST(rb_obj_is_kind_of(seconds, rb_cNumeric))) {
         rb_raise(gm_eInvalidArgsError, "a time-out is a number of seconds or nil, not %+" PRIsVALUE, seconds);
     }
     double relative = NUM2DBL(seconds);

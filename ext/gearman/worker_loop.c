@@ -146,6 +146,7 @@ static void connect(worker_loop *loop, long index)
         server->connect_at = gm_deadline_in(rb_funcall(connection_at(loop, index), id_retry_in, 0));
         return;
     }
+    gm_channel_check(channel);
     rb_ary_store(loop->channels, index, channel);
     server->state = AWAKE;
     server->not_before = 0;

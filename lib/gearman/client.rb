@@ -118,7 +118,7 @@ module Gearman
     def submit_background(task)
       lost = 0
       begin
-        connection = connection_for(task)
+        connection = @connection_pool.get_connection(task.get_uniq_hash)
         handle = if connection.is_a?(Connection)
                    connection.submit(task, task_create_timeout_sec)
                  else

@@ -5,12 +5,6 @@ require "digest/sha1"
 module Gearman
   # A job for a server: what to do, with which argument, and what to call when something happens to it.
   class Task
-    # The options of {#initialize}.
-    OPTIONS = %i[
-      on_complete on_fail on_retry on_exception on_status on_warning on_data
-      uniq retry_count priority hash background schedule_at coalesce
-    ].freeze
-
     NO_OPTIONS = {}.freeze
     private_constant :NO_OPTIONS
 
@@ -36,8 +30,10 @@ module Gearman
 
     # @param func [#to_s] the function
     # @param arg [Object] the argument: a String as it is, anything else by its to_s
-    # @param opts [Hash] any of {OPTIONS}; the Hash is not changed. `hash:` is the unique itself, `uniq:` what
-    #   it is made of, `coalesce: false` gives the task a unique of its own, `schedule_at:` is {#schedule}
+    # @param opts [Hash] on_complete, on_fail, on_retry, on_exception, on_status, on_warning, on_data: see the
+    #   methods of these names; uniq, retry_count, priority, background: see the attributes; schedule_at: see
+    #   {#schedule}; hash: the unique itself, of at most 63 bytes; coalesce: false gives the task a unique of
+    #   its own. The Hash is not changed
     # @raise [InvalidArgsError] for any other option
     def initialize(func, arg = "", opts = NO_OPTIONS)
       @func = func.to_s
@@ -58,7 +54,7 @@ module Gearman
 
     # @return [Boolean] whether nobody waits for the result: a background task, or a scheduled one
     def background?
-      background || @schedule_at ? true : false
+      @background || @schedule_at ? true : false
     end
 
     # Makes the task as good as new.
@@ -237,13 +233,29 @@ module Gearman
       handle_failure ? :retry : :ended
     end
 
+    # A case is several times as fast as setting variables by their names.
     def take_options(opts)
-      unknown = opts.keys - OPTIONS
-      raise InvalidArgsError, "Invalid task args: #{unknown.map(&:to_s).sort.join(", ")}" if unknown.any?
-
-      opts.each { |name, value| instance_variable_set(:"@#{name}", value) }
-      @retry_count ||= 0
-      @hash = @hash&.to_s
+      unknown = nil
+      opts.each_pair do |name, value|
+        case name
+        when :on_complete then @on_complete = value
+        when :on_fail then @on_fail = value
+        when :on_retry then @on_retry = value
+        when :on_exception then @on_exception = value
+        when :on_status then @on_status = value
+        when :on_warning then @on_warning = value
+        when :on_data then @on_data = value
+        when :uniq then @uniq = value
+        when :priority then @priority = value
+        when :background then @background = value
+        when :schedule_at then @schedule_at = value
+        when :coalesce then @coalesce = value
+        when :retry_count then @retry_count = value || 0
+        when :hash then @hash = value&.to_s
+        else (unknown ||= []) << name.to_s
+        end
+      end
+      raise InvalidArgsError, "Invalid task args: #{unknown.sort.join(", ")}" if unknown
     end
 
     def shared_unique
