@@ -439,7 +439,7 @@ void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, siz
     reserve_expected(ch);
     size_t before = gm_buffer_length(&ch->out);
     gm_status status = gm_packet_encode(&ch->out, GM_REQ, command, parts, count);
-    if (status != GM_OK) gm_raise_status(status, gm_command_find(command)->name);
+    if (status != GM_OK) gm_raise_unsendable(status, command, parts, count);
     ch->queued += gm_buffer_length(&ch->out) - before;
     if (has_reply(command)) expect(ch, command, slot, ch->queued);
 }

@@ -14,17 +14,28 @@ VALUE gm_str_new(gm_slice bytes)
 
 void gm_raise_status(gm_status status, const char *subject)
 {
-    const char *text = gm_status_text(status);
+    if (status == GM_NO_MEMORY) rb_memerror();
+    rb_raise(gm_eProtocolError, "%s: %s", subject, gm_status_text(status));
+}
+
+void gm_raise_unsendable(gm_status status, gm_command command, const gm_slice *parts, size_t count)
+{
+    const gm_command_info *info = gm_command_find(command);
+    size_t names = 0, nul = 0;
     switch (status) {
     case GM_NO_MEMORY:
         rb_memerror();
-    case GM_NUL_IN_ARGUMENT:
     case GM_ARGUMENT_COUNT:
-        rb_raise(gm_eInvalidArgsError, "%s: %s", subject, text);
+        rb_raise(gm_eInvalidArgsError, "%s takes %zu arguments, not %zu", info->name, gm_command_parts(info), count);
+    case GM_NUL_IN_ARGUMENT:
+        while (!memchr(parts[nul].bytes, 0, parts[nul].length)) nul++;
+        rb_raise(gm_eInvalidArgsError, "%s: NUL byte in the argument %+" PRIsVALUE, info->name, gm_str_new(parts[nul]));
     case GM_ARGUMENTS_TOO_LONG:
-        rb_raise(gm_eInvalidArgsError, "%s: %s of %d bytes", subject, text, GM_MAX_ARGUMENTS_SIZE);
+        for (size_t i = 0; i < info->arguments; i++) names += parts[i].length + 1;
+        rb_raise(gm_eInvalidArgsError, "%s: arguments of %zu bytes are longer than the server's limit of %d bytes",
+                 info->name, names, GM_MAX_ARGUMENTS_SIZE);
     default:
-        rb_raise(gm_eProtocolError, "%s: %s", subject, text);
+        rb_raise(gm_eInvalidArgsError, "%s: %s", info->name, gm_status_text(status));
     }
 }
 

@@ -31,11 +31,14 @@ extern VALUE gm_eNoJobServersError, gm_eServerDownException;
 /* A String with a copy of the bytes: UTF-8 when they are pure ASCII, BINARY otherwise. */
 VALUE gm_str_new(gm_slice bytes);
 
-/*
- * Raises the error that belongs to `status`: InvalidArgsError for what cannot be sent, ProtocolError for
- * what cannot be read, NoMemoryError. `subject` is what the message is about.
- */
+/* Raises the error for bytes that cannot be read: ProtocolError, or NoMemoryError. `subject` begins its message. */
 NORETURN(void gm_raise_status(gm_status status, const char *subject));
+
+/*
+ * Raises the error for a packet that gm_packet_encode refused: InvalidArgsError, which names the argument
+ * and the limit, or NoMemoryError.
+ */
+NORETURN(void gm_raise_unsendable(gm_status status, gm_command command, const gm_slice *parts, size_t count));
 
 /* The packet type named by a Symbol or String; raises InvalidArgsError when there is none. */
 gm_command gm_command_of(VALUE name);

@@ -13,13 +13,20 @@ VALUE gm_command_symbol(gm_command command) { return symbols[command]; }
 
 gm_command gm_command_of(VALUE name)
 {
-    VALUE symbol = RB_SYMBOL_P(name) ? name : rb_check_symbol(&name);
-    VALUE number = NIL_P(symbol) ? Qnil : rb_hash_lookup(nums, symbol);
-    if (NIL_P(number)) rb_raise(gm_eInvalidArgsError, "Invalid type name '%" PRIsVALUE "'", name);
-    return (gm_command)FIX2INT(number);
+    if (RB_SYMBOL_P(name)) {
+        VALUE number = rb_hash_lookup(nums, name);
+        if (!NIL_P(number)) return (gm_command)FIX2INT(number);
+    } else {
+        gm_slice text = gm_slice_of(StringValue(name));
+        for (uint32_t number = 0; number < GM_COMMAND_LIMIT; number++) {
+            const gm_command_info *info = gm_command_find(number);
+            if (!info || strlen(info->name) != text.length) continue;
+            if (memcmp(info->name, text.bytes, text.length) == 0) return (gm_command)number;
+        }
+        name = rb_str_inspect(name);
+    }
+    rb_raise(gm_eInvalidArgsError, "Invalid type name '%" PRIsVALUE "'", name);
 }
-
-static const char *subject_of(gm_command command) { return gm_command_find(command)->name; }
 
 /*
  * call-seq: pack_request(type, arg = "") -> String
@@ -35,7 +42,7 @@ static VALUE packet_pack_request(int argc, VALUE *argv, VALUE self)
     StringValue(arg);
     VALUE packet = rb_str_new(NULL, GM_HEADER_SIZE);
     gm_status status = gm_header_encode((uint8_t *)RSTRING_PTR(packet), GM_REQ, command, (size_t)RSTRING_LEN(arg));
-    if (status != GM_OK) gm_raise_status(status, subject_of(command));
+    if (status != GM_OK) gm_raise_unsendable(status, command, NULL, 0);
     return rb_str_cat(packet, RSTRING_PTR(arg), RSTRING_LEN(arg));
 }
 
@@ -50,7 +57,7 @@ static VALUE encode(gm_direction direction, int argc, VALUE *argv)
     gm_buffer out;
     gm_buffer_init(&out);
     gm_status status = gm_packet_encode(&out, direction, command, parts, count);
-    if (status != GM_OK) gm_raise_status(status, subject_of(command)); /* nothing was allocated */
+    if (status != GM_OK) gm_raise_unsendable(status, command, parts, count); /* nothing was allocated */
     VALUE packet = rb_str_new((const char *)gm_buffer_bytes(&out), (long)gm_buffer_length(&out));
     gm_buffer_free(&out);
     return packet;

@@ -21,7 +21,7 @@ module Gearman
         string = text.to_s.strip
         host, port = split(string)
         refuse(text, "the host is empty") if host.nil? || host.empty?
-        refuse(text, "a host has no white space, commas or slashes") if host.match?(%r{[\s,/\0]})
+        refuse(text, "a host has no white space, commas, slashes or brackets") if host.match?(%r{[\s,/\[\]\0]})
         new(host, port ? port_number(text, port) : DEFAULT_PORT)
       end
 
@@ -43,7 +43,7 @@ module Gearman
       private
 
       def split(string)
-        if (bracketed = string.match(/\A\[([\w:.%]+)\](?::(.*))?\z/m))
+        if (bracketed = string.match(/\A\[([\h.]*:[\h:.]*(?:%\w+)?)\](?::(.*))?\z/m))
           [bracketed[1], bracketed[2]]
         elsif string.count(":") > 1
           refuse(string, "an IPv6 address stands in brackets: [#{string}]:#{DEFAULT_PORT}")
