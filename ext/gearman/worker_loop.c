@@ -10,9 +10,10 @@
 enum { JOBS_PER_TURN = 16, STORM = 3 };
 
 #define TURN (100 * MILLISECONDS)
-#define REGRAB (1000 * MILLISECONDS) /* gearmand before 2.0 tells nobody when a scheduled job is due */
-#define AT_ONCE (5 * MILLISECONDS)   /* a NOOP sooner than that answers the PRE_SLEEP */
-#define LOOK_UP (100 * MILLISECONDS) /* how often to look whether to stop, while a server owes an answer */
+#define REGRAB (1000 * MILLISECONDS)   /* gearmand before 2.0 tells nobody when a scheduled job is due */
+#define AT_ONCE (5 * MILLISECONDS)     /* a NOOP sooner than that answers the PRE_SLEEP */
+#define CONNECTING (20 * MILLISECONDS) /* how often to look whether a connection that another thread opens is there */
+#define LOOK_UP (100 * MILLISECONDS)   /* how often to look whether to stop, while a server owes an answer */
 
 typedef enum {
     AWAKE,    /* may have a job */
@@ -143,7 +144,9 @@ static void connect(worker_loop *loop, long index)
     VALUE channel = rb_funcall(loop->worker, id_channel_to, 1, connection_at(loop, index));
     server_entry *server = &loop->servers[index];
     if (NIL_P(channel)) {
-        server->connect_at = gm_deadline_in(rb_funcall(connection_at(loop, index), id_retry_in, 0));
+        gm_deadline due = gm_deadline_in(rb_funcall(connection_at(loop, index), id_retry_in, 0));
+        gm_deadline soon = gm_now() + CONNECTING;
+        server->connect_at = due > soon ? due : soon;
         return;
     }
     gm_channel_check(channel);
@@ -486,6 +489,16 @@ static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeo
     }
 }
 
+/* call-seq: connected? -> whether any server is */
+static VALUE loop_connected_p(VALUE self)
+{
+    worker_loop *loop = get(self);
+    for (long i = 0; i < loop->count; i++) {
+        if (!NIL_P(channel_at(loop, i))) return Qtrue;
+    }
+    return Qfalse;
+}
+
 /* call-seq: close -> nil; closes the channels, so that the servers hand out again what was not answered */
 static VALUE loop_close(VALUE self)
 {
@@ -550,5 +563,6 @@ void Init_gearman_worker_loop(void)
     rb_undef_method(cWorkerLoop, "initialize_copy");
     rb_define_method(cWorkerLoop, "initialize", loop_initialize, 2);
     rb_define_method(cWorkerLoop, "run", loop_run, 5);
+    rb_define_method(cWorkerLoop, "connected?", loop_connected_p, 0);
     rb_define_method(cWorkerLoop, "close", loop_close, 0);
 }

@@ -194,6 +194,12 @@ module Gearman
       @channel
     end
 
+    # @return [Boolean] whether the socket of {#socket} is open
+    # @api private
+    def connected?
+      @channel&.usable? ? true : false
+    end
+
     # Sends an option on every channel, and on those still to be opened.
     #
     # @api private

@@ -52,6 +52,7 @@ module Gearman
       @worker_enabled = true
       @registered = {}.compare_by_identity
       @regrab = false
+      @connectors = {}.compare_by_identity
       @connection_pool = ConnectionPool.new(job_servers || [])
       @connection_pool.on_connection { |connection| register(connection) }
       open_wake_pipe
@@ -106,8 +107,8 @@ module Gearman
                else
                  Packet.encode(:can_do, func_name)
                end
-      connection.send_update(packet)
       registered_on(connection) << func_name
+      connection.send_update(packet)
       logger.debug { "announced #{func_name} to #{connection.to_host_port}" }
     end
 
@@ -238,6 +239,8 @@ module Gearman
     end
 
     def close_loop
+      @connectors.each_value(&:kill)
+      @connectors.clear
       @loop&.close
     end
 
@@ -320,8 +323,21 @@ module Gearman
       @registered.delete(connection)
     end
 
-    # The channel to a server for the loop; nil when it cannot be reached now.
+    # The channel to a server for the loop; nil when there is none yet. Connecting must not stop the jobs of
+    # other servers, so it has a thread of its own while there are any.
     def channel_to(connection)
+      return connect(connection) unless @loop.connected?
+      return if @connectors[connection]&.alive?
+      return connection.channel if connection.connected?
+
+      @connectors[connection] = Thread.new do
+        connect(connection)
+        wake
+      end
+      nil
+    end
+
+    def connect(connection)
       connection.channel
     rescue NetworkError, SocketTimeoutError, ProtocolError => e
       logger.warn { "#{connection.to_host_port}: #{e.message}" } if connection.first_failure?

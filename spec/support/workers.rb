@@ -49,8 +49,8 @@ module Workers
 
   def await_abilities(server, functions)
     eventually("a worker for #{functions.join(", ")}") do
-      status = server.admin("status")
-      functions.all? { |function| status.match?(/^#{Regexp.escape(function)}\t\d+\t\d+\t[1-9]/) }
+      rows = server.admin("status").b.lines.map { |line| line.split("\t") }
+      functions.all? { |function| rows.any? { |name, _, _, workers| name == function.b && workers.to_i.positive? } }
     end
   end
 end
