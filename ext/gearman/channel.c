@@ -57,7 +57,7 @@ typedef struct {
     int error;        /* errno of what closed it */
     gm_status broken; /* or what was wrong with its bytes */
     gm_lease *lease;
-    gm_deadline last_used;
+    gm_deadline last_used, last_heard;
     gm_parser parser;
     gm_buffer out;
     uint64_t queued, sent;
@@ -216,6 +216,8 @@ static gm_io fail(VALUE self, int error)
     return GM_IO_CLOSED;
 }
 
+void gm_channel_give_up(VALUE self) { fail(self, ETIMEDOUT); }
+
 VALUE gm_channel_reason(VALUE self)
 {
     channel *ch = get(self);
@@ -262,8 +264,10 @@ void gm_channel_begin(VALUE self)
 }
 
 gm_lease *gm_channel_lease(VALUE self) { return get(self)->lease; }
+gm_deadline gm_channel_last_heard(VALUE self) { return get(self)->last_heard; }
 gm_deadline gm_channel_last_used(VALUE self) { return get(self)->last_used; }
 void gm_channel_touch(VALUE self) { get(self)->last_used = gm_now(); }
+VALUE gm_channel_peer(VALUE self) { return get(self)->peer; }
 VALUE gm_channel_wait_io(VALUE self) { return get(self)->wait_io; }
 
 int gm_channel_events(VALUE self)
@@ -431,6 +435,31 @@ static uint32_t deal(channel *ch, const gm_packet *packet, gm_slice handle)
     }
 }
 
+typedef struct {
+    uint32_t slot;
+    gm_slice handle;
+} handle_search;
+
+static int search_handle(st_data_t key, st_data_t value, st_data_t data)
+{
+    handle_search *search = (handle_search *)data;
+    const open_job *job = (const open_job *)value;
+    for (uint32_t i = 0; i < job->count; i++) {
+        if (job->slots[i] != search->slot) continue;
+        search->handle = job->handle;
+        return ST_STOP;
+    }
+    return ST_CONTINUE;
+}
+
+gm_slice gm_channel_handle_of(VALUE self, uint32_t slot)
+{
+    channel *ch = get(self);
+    handle_search search = {.slot = slot};
+    if (ch->jobs) st_foreach(ch->jobs, search_handle, (st_data_t)&search);
+    return search.handle;
+}
+
 /* Sending */
 
 void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot)
@@ -535,6 +564,7 @@ static VALUE read_by_method(VALUE data)
     } else {
         StringValue(bytes);
         if (gm_parser_feed(&ch->parser, RSTRING_PTR(bytes), (size_t)RSTRING_LEN(bytes)) != GM_OK) rb_memerror();
+        ch->last_heard = gm_now();
     }
     return Qnil;
 }
@@ -674,6 +704,7 @@ gm_io gm_channel_fill(VALUE self)
         ch->more = read == (ssize_t)size;
         if (read > 0) {
             gm_parser_commit(&ch->parser, (size_t)read);
+            ch->last_heard = gm_now();
             return GM_IO_OK;
         }
         if (read == 0) return fail(self, 0);
@@ -770,6 +801,7 @@ static gm_io await_shortly(VALUE self, channel *ch)
     if (what.read < 0) return what.error == EAGAIN || what.error == EWOULDBLOCK ? GM_IO_AGAIN : fail(self, what.error);
     if (what.read == 0) return fail(self, 0);
     if (gm_parser_feed(&ch->parser, what.bytes, (size_t)what.read) != GM_OK) rb_memerror();
+    ch->last_heard = gm_now();
     ch->more = what.read == SHORT_READ;
     return GM_IO_OK;
 }

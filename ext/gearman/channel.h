@@ -47,8 +47,14 @@ void gm_channel_check(VALUE value);
 /* Whether it can be used: not closed, and opened by this process. */
 bool gm_channel_usable(VALUE self);
 
+/* Closes it for want of answers. */
+void gm_channel_give_up(VALUE self);
+
 /* Closes it; in a child process only its own copy of the descriptor. Harmless when closed already. */
 void gm_channel_close(VALUE self);
+
+/* The server's name for messages. */
+VALUE gm_channel_peer(VALUE self);
 
 /* A String that tells what ended it. */
 VALUE gm_channel_reason(VALUE self);
@@ -89,6 +95,12 @@ bool gm_channel_eager(VALUE self);
 
 /* Whether a request is for a background job: its JOB_CREATED is all that comes. */
 bool gm_is_background(gm_command request);
+
+/* When something was last read from it. */
+gm_deadline gm_channel_last_heard(VALUE self);
+
+/* The handle of the open job that `slot` waits for; an empty slice when there is none. Good until anything is read. */
+gm_slice gm_channel_handle_of(VALUE self, uint32_t slot);
 
 /* How many bytes were ever queued, and how many of them sent. */
 uint64_t gm_channel_queued(VALUE self);

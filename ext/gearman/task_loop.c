@@ -11,16 +11,21 @@ enum { EVENTS_PER_BATCH = 256, EVENT_SIZE = 4 };
 /* A task in flight. */
 typedef struct {
     bool open;
-    bool plain;     /* nobody wants to hear of its JOB_CREATED */
-    uint32_t index; /* of the server it is on */
-    uint64_t start; /* gm_channel_queued before its submission */
+    bool plain;        /* nobody wants to hear of its JOB_CREATED */
+    bool created;      /* the server has answered its submission */
+    uint8_t unknown;   /* how often the server said that it does not know its job */
+    uint32_t index;    /* of the server it is on */
+    uint64_t start;    /* gm_channel_queued before its submission */
+    gm_deadline since; /* when it was submitted */
 } task_slot;
 
 /* A server that tasks went to, and the channel leased from it. */
 typedef struct {
     VALUE connection;
-    VALUE channel;   /* nil: none, or lost */
-    gm_lease *lease; /* of that channel, so that freeing the loop ends it */
+    VALUE channel;     /* nil: none, or lost */
+    gm_lease *lease;   /* of that channel, so that freeing the loop ends it */
+    gm_deadline asked; /* when the server was last asked after a task, because it was silent */
+    uint32_t next;     /* the slot to ask after next */
 } server_line;
 
 typedef struct {
@@ -31,6 +36,9 @@ typedef struct {
     uint32_t slot_count, slot_capacity, open_count;
     uint32_t *vacant; /* slots that ended */
     uint32_t vacant_count;
+    gm_deadline patience;       /* how long a server may be silent until it is asked after a task */
+    gm_deadline create_timeout; /* how long it may take to answer a submission */
+    gm_deadline look_at;        /* when to look after the servers again */
 } task_loop;
 
 static VALUE sym_lost, sym_unsent;
@@ -94,11 +102,32 @@ static task_loop *get(VALUE self)
     return loop;
 }
 
+static gm_deadline interval(VALUE seconds)
+{
+    gm_deadline deadline = gm_deadline_in(seconds);
+    return deadline == GM_NEVER ? GM_NEVER : deadline - gm_now();
+}
+
+/*
+ * call-seq: new(patience, create_timeout)
+ *
+ * patience: seconds that a server may be silent until it is asked after a task, and again until it is lost.
+ * create_timeout: seconds that it may take to answer a submission until it is lost; nil: for ever.
+ */
+static VALUE loop_initialize(VALUE self, VALUE patience, VALUE create_timeout)
+{
+    task_loop *loop = get(self);
+    loop->patience = interval(patience);
+    loop->create_timeout = interval(create_timeout);
+    return self;
+}
+
 static VALUE loop_allocate(VALUE klass)
 {
     task_loop *loop;
     VALUE self = TypedData_Make_Struct(klass, task_loop, &loop_type, loop);
     loop->tasks = Qnil;
+    loop->patience = loop->create_timeout = loop->look_at = GM_NEVER;
     RB_OBJ_WRITE(self, &loop->tasks, rb_ary_new());
     return self;
 }
@@ -110,7 +139,7 @@ static uint32_t index_of(VALUE self, task_loop *loop, VALUE connection)
         if (loop->lines[i].connection == connection) return i;
     }
     REALLOC_N(loop->lines, server_line, loop->line_count + 1);
-    loop->lines[loop->line_count] = (server_line){Qnil, Qnil, NULL};
+    loop->lines[loop->line_count] = (server_line){.connection = Qnil, .channel = Qnil};
     RB_OBJ_WRITE(self, &loop->lines[loop->line_count].connection, connection);
     return loop->line_count++;
 }
@@ -177,7 +206,9 @@ static VALUE loop_submit(VALUE self, VALUE connection, VALUE task, VALUE timeout
     gm_channel_queue(channel, read.command, parts, count, slot);
     GM_TASK_GUARD(read);
     take_slot(loop, slot);
-    loop->slots[slot] = (task_slot){true, read.plain, index, start};
+    gm_deadline now = gm_now(), first = gm_earlier(loop->patience, loop->create_timeout);
+    loop->slots[slot] = (task_slot){.open = true, .plain = read.plain, .index = index, .start = start, .since = now};
+    if (first != GM_NEVER) loop->look_at = gm_earlier(loop->look_at, now + first);
     rb_ary_store(loop->tasks, slot, task);
     return Qnil;
 }
@@ -203,6 +234,40 @@ static void push_event(VALUE events, VALUE type, VALUE task, VALUE one, VALUE ot
     rb_ary_cat(events, event, EVENT_SIZE);
 }
 
+/*
+ * Asks a silent server after one of its tasks. That shows whether the connection is alive, makes gearmand
+ * let go of a result that it kept back, and finds jobs that ended without a word.
+ */
+static void ask_after(task_loop *loop, uint32_t index, uint32_t slot)
+{
+    server_line *line = &loop->lines[index];
+    gm_slice handle = gm_channel_handle_of(line->channel, slot);
+    line->asked = gm_now();
+    line->next = slot + 1;
+    if (handle.length > 0 && handle.length <= GM_MAX_HANDLE_SIZE) {
+        gm_channel_queue(line->channel, GM_GET_STATUS, &handle, 1, slot);
+    } else {
+        gm_slice nothing = {(const uint8_t *)"", 0};
+        gm_channel_queue(line->channel, GM_ECHO_REQ, &nothing, 1, slot);
+    }
+}
+
+/* A job that the server does not know, twice, behind all that it had to say, has ended without telling how. */
+static void add_status(task_loop *loop, VALUE events, uint32_t slot, const gm_reply *reply)
+{
+    gm_slice known = reply->parts[1];
+    if (known.length != 1 || known.bytes[0] != '0') return;
+    uint32_t index = loop->slots[slot].index;
+    if (++loop->slots[slot].unknown < 2) {
+        ask_after(loop, index, slot);
+        return;
+    }
+    VALUE reason = rb_sprintf("%" PRIsVALUE " does not know the job %" PRIsVALUE " any more",
+                              gm_channel_peer(loop->lines[index].channel), gm_str_new(reply->parts[0]));
+    push_event(events, sym_lost, rb_ary_entry(loop->tasks, slot), reason, Qnil);
+    close_slot(loop, slot);
+}
+
 /* Turns a reply into an event of the task it is for. */
 static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
 {
@@ -214,6 +279,7 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
     bool ends = false;
     switch (command) {
     case GM_JOB_CREATED:
+        loop->slots[slot].created = true;
         if (loop->slots[slot].plain && !gm_is_background(reply->request)) return;
         one = gm_str_new(reply->parts[0]);
         ends = gm_is_background(reply->request);
@@ -235,6 +301,9 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
     case GM_WORK_FAIL:
         ends = true;
         break;
+    case GM_STATUS_RES:
+        add_status(loop, events, slot, reply);
+        return;
     default:
         return;
     }
@@ -280,6 +349,54 @@ static void turn(task_loop *loop, VALUE events)
     }
 }
 
+/* The next open slot of a line, from the one that was not asked after for the longest time; GM_NOBODY: none. */
+static uint32_t next_slot(task_loop *loop, uint32_t index)
+{
+    for (uint32_t i = 0; i < loop->slot_count; i++) {
+        uint32_t slot = (loop->lines[index].next + i) % loop->slot_count;
+        if (loop->slots[slot].open && loop->slots[slot].index == index) return slot;
+    }
+    return GM_NOBODY;
+}
+
+/* Whether a server has not answered a submission in time. */
+static bool overdue(task_loop *loop, uint32_t index, gm_deadline *next)
+{
+    gm_deadline limit = loop->create_timeout;
+    if (limit == GM_NEVER) return false;
+    gm_deadline now = gm_now();
+    for (uint32_t slot = 0; slot < loop->slot_count; slot++) {
+        const task_slot *task = &loop->slots[slot];
+        if (!task->open || task->created || task->index != index) continue;
+        if (now - task->since >= limit) return true;
+        *next = gm_earlier(*next, task->since + limit);
+    }
+    return false;
+}
+
+/* Looks after silent servers and says when to do so again. */
+static void look_after(task_loop *loop)
+{
+    gm_deadline now = gm_now();
+    loop->look_at = GM_NEVER;
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        server_line *line = &loop->lines[i];
+        uint32_t slot = next_slot(loop, i);
+        if (NIL_P(line->channel) || slot == GM_NOBODY) continue;
+        gm_deadline heard = gm_channel_last_heard(line->channel);
+        if (line->asked > heard && now - line->asked >= loop->patience) gm_channel_give_up(line->channel);
+        if (overdue(loop, i, &loop->look_at)) gm_channel_give_up(line->channel);
+        if (!gm_channel_usable(line->channel) || loop->patience == GM_NEVER) continue;
+        gm_deadline quiet_since = heard > line->asked ? heard : line->asked;
+        if (quiet_since < loop->slots[slot].since) quiet_since = loop->slots[slot].since;
+        if (now - quiet_since >= loop->patience) {
+            ask_after(loop, i, slot);
+            quiet_since = now;
+        }
+        loop->look_at = gm_earlier(loop->look_at, quiet_since + loop->patience);
+    }
+}
+
 /* Waits for any channel and reads. Returns false when the deadline passed. */
 static bool await(task_loop *loop, gm_deadline deadline)
 {
@@ -312,9 +429,9 @@ static bool await(task_loop *loop, gm_deadline deadline)
  * call-seq: run(timeout) -> Array or nil
  *
  * Sends and receives until something happened to a task. Returns the events one behind the other, each as
- * four elements: what happened (the Symbol of a packet; :unsent or :lost when the connection was lost),
- * the task, and up to two values that came with it. Returns nil when the time-out passed, an empty Array
- * when no task is in flight.
+ * four elements: what happened (the Symbol of a packet; :unsent or :lost when the connection was lost, or
+ * the server does not know the job any more), the task, and up to two values that came with it. Returns nil
+ * when the time-out passed, an empty Array when no task is in flight.
  */
 static VALUE loop_run(VALUE self, VALUE timeout)
 {
@@ -324,7 +441,11 @@ static VALUE loop_run(VALUE self, VALUE timeout)
     for (;;) {
         turn(loop, events);
         if (RARRAY_LEN(events) > 0 || loop->open_count == 0) return events;
-        if (!await(loop, deadline)) return Qnil;
+        if (loop->look_at <= gm_now()) {
+            look_after(loop);
+            continue;
+        }
+        if (!await(loop, gm_earlier(deadline, loop->look_at)) && deadline <= gm_now()) return Qnil;
         rb_thread_check_ints();
     }
 }
@@ -350,6 +471,7 @@ void Init_gearman_task_loop(void)
     VALUE cTaskLoop = rb_define_class_under(gm_mGearman, "TaskLoop", rb_cObject);
     rb_define_alloc_func(cTaskLoop, loop_allocate);
     rb_undef_method(cTaskLoop, "initialize_copy");
+    rb_define_method(cTaskLoop, "initialize", loop_initialize, 2);
     rb_define_method(cTaskLoop, "submit", loop_submit, 3);
     rb_define_method(cTaskLoop, "open", loop_open, 0);
     rb_define_method(cTaskLoop, "unsent", loop_unsent, 0);

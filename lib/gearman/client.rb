@@ -60,6 +60,7 @@ module Gearman
     # @raise [NoJobServersError, NetworkError, ProtocolError, InvalidArgsError] see {TaskSet#wait}
     def do_task(task, timeout = nil)
       return submit_background(task) && nil if task.background?
+      return if timeout && timeout <= 0 # submitting what nobody will wait for helps nobody
 
       task_set = TaskSet.new(self)
       raise JobQueueError, "Unable to enqueue job." unless task_set.add_task(task)
@@ -81,11 +82,12 @@ module Gearman
     def submit_job(task, reset_state = false, timeout = nil) # rubocop:disable Style/OptionalBooleanParameter
       task.reset_state if reset_state
       task_set = TaskSet.new(self)
-      task_set.add_task(task)
-      task_set.wait(timeout)
-      raise SocketTimeoutError, "#{task.func}: no result in #{timeout} seconds" if task_set.size.positive?
-
-      true
+      if timeout.nil? || timeout.positive? || task.background?
+        task_set.add_task(task)
+        task_set.wait(timeout)
+        return true if task_set.size.zero?
+      end
+      raise SocketTimeoutError, "#{task.func}: no result in #{timeout} seconds"
     ensure
       task_set&.give_up
     end

@@ -8,9 +8,11 @@ module Gearman
 
     # Bytes that may wait to be sent before answers are read.
     WINDOW = 64 * 1024
+    # Seconds that a server may be silent until it is asked after a task.
+    PATIENCE = 10
     # Elements of an event of {TaskLoop#run}.
     EVENT_SIZE = 4
-    private_constant :WINDOW, :EVENT_SIZE
+    private_constant :WINDOW, :PATIENCE, :EVENT_SIZE
 
     # @return [String, nil] the result of the task that completed last
     # @api private
@@ -40,7 +42,7 @@ module Gearman
 
     # Submits the tasks and waits until all have ended.
     #
-    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @param timeout [Numeric, nil] seconds; nil waits for ever, 0 submits and takes what has come
     # @return [Boolean] false when a foreground task failed, or the time-out passed: the tasks stay in the
     #   set then, and the next call reads on
     # @raise [NoJobServersError] when no server can be reached; the tasks stay in the set
@@ -72,7 +74,7 @@ module Gearman
 
     # @return [Integer] how many tasks have not ended
     def size
-      (@waiting ? @waiting.size : 0) + (@loop ? @loop.open : 0)
+      (@waiting ? @waiting.size : 0) + in_flight
     end
 
     # Gives the tasks that have not ended up. What servers still send about them disturbs nobody.
@@ -94,7 +96,7 @@ module Gearman
     end
 
     def idle?
-      @events.nil? && (@loop.nil? || @loop.open.zero?) && (@waiting.nil? || @waiting.empty?)
+      @events.nil? && size.zero?
     end
 
     def submitted_alone?(task)
@@ -109,16 +111,21 @@ module Gearman
       while @waiting && (task = @waiting.first) && (@loop.nil? || @loop.unsent < WINDOW)
         begin
           submit(task, deadline)
+          @waiting.shift
         rescue NoJobServersError
-          raise if @loop.nil? || @loop.open.zero?
+          raise if in_flight.zero?
 
           return # collect first what the others owe
         rescue InvalidArgsError, ProtocolError, NetworkError
           @waiting.shift
+          @loop.release if @loop && in_flight.zero?
           raise
         end
-        @waiting.shift
       end
+    end
+
+    def in_flight
+      @loop ? @loop.open : 0
     end
 
     # A server that cannot be reached is marked so, and the next is chosen, until none is left.
@@ -128,7 +135,7 @@ module Gearman
         return task.handle_created(@client.submit_by_request(connection, task, remaining(deadline)))
       end
 
-      @loop ||= TaskLoop.new
+      @loop ||= TaskLoop.new(PATIENCE, @client.task_create_timeout_sec)
       @loop.submit(connection, task, remaining(deadline))
     rescue ServerDownException => e
       logger.info { "#{task.func} goes to another connection: #{e.message}" }

@@ -10,9 +10,10 @@
 
 enum {
     GM_HEADER_SIZE = 12,
-    GM_COMMAND_LIMIT = 43,                                 /* one above the highest packet type */
-    GM_MAX_ARGUMENTS = 8,                                  /* no packet has more, its data counted */
-    GM_MAX_UNIQUE_SIZE = 63,                               /* bytes: gearmand 1.1 keeps a unique in 64 with its NUL */
+    GM_COMMAND_LIMIT = 43,   /* one above the highest packet type */
+    GM_MAX_ARGUMENTS = 8,    /* no packet has more, its data counted */
+    GM_MAX_UNIQUE_SIZE = 63, /* bytes: gearmand 1.1 keeps a unique in 64 with its NUL */
+    GM_MAX_HANDLE_SIZE = 63, /* bytes: gearmand does not answer a GET_STATUS of a longer one */
     GM_MAX_ARGUMENTS_SIZE = 8 * 1024 - 1 - GM_HEADER_SIZE, /* bytes: header and names must fit gearmand's first read */
 };
 
