@@ -13,18 +13,17 @@ enum {
 static ID id_channels, id_open_channel, id_released, id_waiting;
 
 /* Whether an idle channel can carry another conversation. Late packets on it are dropped. */
-static bool fit(VALUE channel)
+static VALUE fit(VALUE channel)
 {
-    if (!gm_channel_usable(channel) || gm_channel_sent(channel) != gm_channel_queued(channel)) return false;
+    if (!gm_channel_usable(channel) || gm_channel_sent(channel) != gm_channel_queued(channel)) return Qfalse;
     gm_channel_begin(channel);
-    if (gm_now() - gm_channel_last_used(channel) < LOOKED_AT_AFTER) return true;
+    if (gm_now() - gm_channel_last_used(channel) < LOOKED_AT_AFTER) return Qtrue;
     gm_reply reply;
     gm_io result;
     while ((result = gm_channel_fill(channel)) == GM_IO_OK) {
         while (gm_channel_next(channel, &reply) == GM_IO_OK) continue;
-        rb_thread_check_ints();
     }
-    return result == GM_IO_AGAIN;
+    return result == GM_IO_AGAIN ? Qtrue : Qfalse;
 }
 
 /* An idle channel that is fit, taken; nil when there is none. */
@@ -35,9 +34,13 @@ static VALUE take_idle(VALUE channels)
         gm_lease *lease = NIL_P(channel) ? NULL : gm_channel_lease(channel);
         if (!lease || lease->taken) continue;
         lease->taken = true;
-        if (fit(channel)) return channel;
+        int state;
+        VALUE can = rb_protect(fit, channel, &state);
+        if (!state && RTEST(can)) return channel;
+        lease->taken = false;
         rb_ary_delete(channels, channel);
         gm_channel_close(channel);
+        if (state) rb_jump_tag(state);
     }
     return Qnil;
 }

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "timeout"
 require "gearman/worker/ability"
 require "gearman/worker/callbacks"
 require "gearman/worker/job"
@@ -75,20 +76,24 @@ module Gearman
     # Adds a function. Servers that can be reached are told now, the others when they can.
     #
     # @param func_name [#to_s]
-    # @param timeout [Numeric, nil] sent as it is in CAN_DO_TIMEOUT, which gearmand reads as milliseconds
+    # @param timeout [Numeric, nil] seconds that a job may take. Ruby's Timeout ends it, at any point of the
+    #   block, and the job fails with an exception
+    # @param server_timeout [Boolean] whether the servers are told of the time-out, too. gearmand 1.1 loses jobs
+    #   over it: see the README
     # @yieldparam data [String] the argument of the job
     # @yieldparam job [Job]
     # @yieldreturn [#to_s, nil, false] the result; nil and false fail the job
     # @return [Array<Connection>] the servers that were told
     # @raise [InvalidArgsError] when the name cannot be sent
-    def add_ability(func_name, timeout = nil, &block)
+    def add_ability(func_name, timeout = nil, server_timeout: false, &block)
       func = function_name(func_name)
-      Packet.encode(:can_do, func)
+      ability = Ability.new(func, block, timeout, server_timeout: server_timeout)
+      announcement(func, ability.server_timeout)
       @retired = @retired.except(func)
-      @abilities = @abilities.merge(func => Ability.new(func, block, timeout))
+      @abilities = @abilities.merge(func => ability)
       told = @connection_pool.with_all_connections do |connection|
         connection.channel # registers when it is new
-        announce_ability(func, timeout, connection) unless registered_on(connection).include?(func)
+        announce_ability(func, ability.server_timeout, connection) unless registered_on(connection).include?(func)
       end
       @regrab = true
       wake
@@ -98,15 +103,13 @@ module Gearman
     # Tells one server of a function.
     #
     # @param func_name [String]
-    # @param timeout [Numeric, nil]
+    # @param timeout [Numeric, nil] seconds, sent as the milliseconds of CAN_DO_TIMEOUT
     # @param connection [Connection]
     # @return [void]
+    # @raise [InvalidArgsError] when the name cannot be sent
+    # @raise [NetworkError] when the connection is lost
     def announce_ability(func_name, timeout, connection)
-      packet = if timeout
-                 Packet.encode(:can_do_timeout, func_name, timeout.to_s)
-               else
-                 Packet.encode(:can_do, func_name)
-               end
+      packet = announcement(func_name, timeout)
       registered_on(connection) << func_name
       connection.send_update(packet)
       logger.debug { "announced #{func_name} to #{connection.to_host_port}" }
@@ -220,6 +223,12 @@ module Gearman
 
     private
 
+    def announcement(func, timeout)
+      return Packet.encode(:can_do, func) unless timeout
+
+      Packet.encode(:can_do_timeout, func, (timeout * 1000).ceil.to_s)
+    end
+
     def function_name(func)
       name = func.to_s
       name.ascii_only? ? name : name.dup.force_encoding(Encoding::UTF_8)
@@ -299,7 +308,7 @@ module Gearman
     def register(connection)
       @registered[connection] = []
       connection.send_update(Packet.encode(:set_client_id, client_id.to_s))
-      @abilities.each_value { |ability| announce_ability(ability.func_name, ability.timeout, connection) }
+      @abilities.each_value { |ability| announce_ability(ability.func_name, ability.server_timeout, connection) }
       run_connect_callback
     end
 

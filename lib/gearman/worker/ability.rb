@@ -6,17 +6,24 @@ module Gearman
     class Ability
       # @return [String]
       attr_reader :func_name
-      # @return [Numeric, nil] as given to {Worker#add_ability}
+      # @return [Numeric, nil] seconds that a job may take
       attr_reader :timeout
 
       # @param func_name [String]
       # @param block [Proc, nil]
-      # @param timeout [Numeric, nil]
-      def initialize(func_name, block, timeout = nil)
+      # @param timeout [Numeric, nil] seconds that a job may take
+      # @param server_timeout [Boolean] whether the servers are told of it
+      def initialize(func_name, block, timeout = nil, server_timeout: false)
         @func_name = func_name
         @block = block
         @timeout = timeout
+        @server_timeout = server_timeout
         @on_complete = nil
+      end
+
+      # @return [Numeric, nil] the time-out that the servers are told of, in seconds
+      def server_timeout
+        @timeout if @server_timeout
       end
 
       # Runs the block.
@@ -24,8 +31,13 @@ module Gearman
       # @param data [String] the argument of the job
       # @param job [Job]
       # @return what the block returns
+      # @raise [Timeout::Error] when it takes longer than {#timeout}
       def run(data, job)
-        @block&.call(data, job)
+        return @block&.call(data, job) unless @timeout
+
+        Timeout.timeout(@timeout, nil, "#{@func_name} took longer than #{@timeout} seconds") do
+          @block&.call(data, job)
+        end
       end
 
       # Sets the block that is called behind the answer to a job that completed.
