@@ -18,7 +18,8 @@
 enum { WRITE_SIZE = 64 * 1024, INITIAL_EXPECTED = 16 };
 
 static VALUE cChannel, cBasicSocket;
-static ID id_close, id_read_nonblock, id_readpartial, id_to_io, id_write, id_write_nonblock;
+static ID id_OpenSSL, id_OpenSSLError, id_close, id_read_nonblock, id_readpartial, id_to_io, id_write,
+    id_write_nonblock;
 static VALUE no_exception; /* {exception: false} */
 
 /* Process.daemon runs no fork hook of Ruby's, so the C library's counts the generations of processes. */
@@ -194,7 +195,27 @@ bool gm_channel_usable(VALUE self)
     return !NIL_P(ch->io) && !foreign(ch);
 }
 
+/* The descriptor of a plain socket; -1 when somebody closed it. */
+static int descriptor(VALUE io)
+{
+#ifdef HAVE_RB_IO_CLOSED_P
+    return RTEST(rb_io_closed_p(io)) ? -1 : rb_io_descriptor(io);
+#else
+    const rb_io_t *file = RFILE(io)->fptr;
+    return file ? file->fd : -1;
+#endif
+}
+
+/* The ancestor of what sockets of the openssl library raise; IOError while it is not loaded. */
+static VALUE ssl_error(void)
+{
+    if (!rb_const_defined(rb_cObject, id_OpenSSL)) return rb_eIOError;
+    return rb_const_get(rb_const_get(rb_cObject, id_OpenSSL), id_OpenSSLError);
+}
+
 static VALUE close_io(VALUE io) { return rb_check_funcall(io, id_close, 0, NULL); }
+
+static VALUE closed_anyway(VALUE io, VALUE error) { return Qnil; }
 
 void gm_channel_close(VALUE self)
 {
@@ -202,11 +223,12 @@ void gm_channel_close(VALUE self)
     VALUE io = ch->io;
     if (NIL_P(io)) return;
     ch->io = Qnil;
-    /* A goodbye of TLS from a child would end the parent's session. */
-    if (foreign(ch)) io = ch->wait_io;
-    int state;
-    rb_protect(close_io, io, &state);
-    if (state) rb_set_errinfo(Qnil); /* it is closed, whatever close() had to say */
+    if (foreign(ch)) {
+        io = ch->wait_io; /* a goodbye of TLS from a child would end the parent's session */
+    } else if (ch->plain) {
+        shutdown(descriptor(io), SHUT_RDWR); /* the server is to see it, even if an interrupt is raised here */
+    }
+    rb_rescue2(close_io, io, closed_anyway, Qnil, rb_eIOError, rb_eSystemCallError, ssl_error(), (VALUE)0);
 }
 
 static gm_io fail(VALUE self, int error)
@@ -495,17 +517,6 @@ void gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
     RB_GC_GUARD(bytes);
 }
 
-/* The descriptor of a plain socket; -1 when somebody closed it. */
-static int descriptor(VALUE io)
-{
-#ifdef HAVE_RB_IO_CLOSED_P
-    return RTEST(rb_io_closed_p(io)) ? -1 : rb_io_descriptor(io);
-#else
-    const rb_io_t *file = RFILE(io)->fptr;
-    return file ? file->fd : -1;
-#endif
-}
-
 typedef struct {
     VALUE self;
     VALUE bytes;
@@ -589,17 +600,8 @@ typedef struct {
 static VALUE call_guarded(VALUE data)
 {
     guarded *what = (guarded *)data;
-    static ID id_OpenSSL, id_SSLError;
-    VALUE ssl_error = rb_eIOError;
-    if (!id_OpenSSL) {
-        id_OpenSSL = rb_intern("OpenSSL");
-        id_SSLError = rb_intern("OpenSSLError");
-    }
-    if (rb_const_defined(rb_cObject, id_OpenSSL)) {
-        ssl_error = rb_const_get(rb_const_get(rb_cObject, id_OpenSSL), id_SSLError);
-    }
     return rb_rescue2(what->function, (VALUE)what->call, method_failed, (VALUE)what->call, rb_eIOError,
-                      rb_eSystemCallError, ssl_error, (VALUE)0);
+                      rb_eSystemCallError, ssl_error(), (VALUE)0);
 }
 
 /* Reads or writes through the methods of an IO that is no plain socket; one thread at a time. */
@@ -1006,6 +1008,8 @@ static VALUE channel_read_bytes(int argc, VALUE *argv, VALUE self)
 void Init_gearman_channel(void)
 {
     pthread_atfork(NULL, NULL, count_generation);
+    id_OpenSSL = rb_intern("OpenSSL");
+    id_OpenSSLError = rb_intern("OpenSSLError");
     id_close = rb_intern("close");
     id_read_nonblock = rb_intern("read_nonblock");
     id_readpartial = rb_intern("readpartial");

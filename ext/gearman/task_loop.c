@@ -319,7 +319,8 @@ static void add_lost(task_loop *loop, VALUE events, uint32_t index)
     for (uint32_t slot = 0; slot < loop->slot_count; slot++) {
         if (!loop->slots[slot].open || loop->slots[slot].index != index) continue;
         bool unsent = loop->slots[slot].start >= gm_channel_sent(channel);
-        push_event(events, unsent ? sym_unsent : sym_lost, rb_ary_entry(loop->tasks, slot), reason, Qnil);
+        push_event(events, unsent ? sym_unsent : sym_lost, rb_ary_entry(loop->tasks, slot), reason,
+                   loop->lines[index].connection);
         close_slot(loop, slot);
     }
     loop->lines[index].channel = Qnil;

@@ -36,7 +36,7 @@ module Gearman
             raise InvalidArgsError, "a job server is a String, not #{entry.inspect}"
           end
 
-          entry.to_s.split(",", -1).map { |text| parse(text) }
+          entry.empty? ? parse(entry) : entry.to_s.split(",", -1).map { |text| parse(text) }
         end
       end
 

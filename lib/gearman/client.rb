@@ -118,29 +118,40 @@ module Gearman
     # @raise (see #do_task)
     # @api private
     def submit_background(task)
+      handle = with_connection_for(task) do |connection|
+        if connection.is_a?(Connection)
+          connection.submit(task, task_create_timeout_sec)
+        else
+          submit_by_request(connection, task, task_create_timeout_sec)
+        end
+      end
+      task.handle_created(handle)
+      handle
+    rescue ServerDownException
+      raise
+    rescue NetworkError => e
+      raise NetworkError.in_doubt(e.message, [task])
+    end
+
+    # Calls the block with the server for a task, and with the next when that one is lost before anything was
+    # sent.
+    #
+    # @param task [Task]
+    # @yieldparam connection [Connection]
+    # @return what the block returns
+    # @raise [NoJobServersError] when no server can be reached
+    # @raise [ServerDownException] when one after the other is lost
+    # @api private
+    def with_connection_for(task)
       lost = 0
       begin
-        connection = @connection_pool.get_connection(task.get_uniq_hash)
-        handle = if connection.is_a?(Connection)
-                   connection.submit(task, task_create_timeout_sec)
-                 else
-                   submit_by_request(connection, task, task_create_timeout_sec)
-                 end
+        yield @connection_pool.get_connection(task.get_uniq_hash)
       rescue ServerDownException => e
         raise if (lost += 1) > MAX_LOST
 
         logger.info { "#{task.func} goes to another connection: #{e.message}" }
         retry
       end
-      task.handle_created(handle)
-      handle
-    end
-
-    # @return [Connection] the server for a task
-    # @raise [NoJobServersError]
-    # @api private
-    def connection_for(task)
-      @connection_pool.get_connection(task.get_uniq_hash)
     end
 
     # Anything that stands in for a connection is asked this one thing.

@@ -15,6 +15,20 @@ module Gearman
     # @return [Array<Task>] the tasks of which nobody knows whether a server has them
     attr_reader :tasks
 
+    # How many tasks a message names.
+    NAMED = 10
+    private_constant :NAMED
+
+    # @param reason [String]
+    # @param tasks [Array<Task>] those of which nobody knows whether a server has them
+    # @return [NetworkError]
+    # @api private
+    def self.in_doubt(reason, tasks)
+      names = tasks.first(NAMED).map { |task| "#{task.func} (#{task.get_uniq_hash})" }
+      names << "#{tasks.size - NAMED} more" if tasks.size > NAMED
+      new("#{reason}; outcome unknown of #{names.join(", ")}", tasks: tasks)
+    end
+
     # @param message [String]
     # @param tasks [Array<Task>]
     def initialize(message = nil, tasks: [])

@@ -59,6 +59,8 @@ module Gearman
 
         @position = 0
         dispatch
+        return false if deadline && now >= deadline && !idle?
+
         submit_waiting(deadline)
       end
       finish
@@ -128,18 +130,15 @@ module Gearman
       @loop ? @loop.open : 0
     end
 
-    # A server that cannot be reached is marked so, and the next is chosen, until none is left.
     def submit(task, deadline)
-      connection = @client.connection_for(task)
-      unless connection.is_a?(Connection)
-        return task.handle_created(@client.submit_by_request(connection, task, remaining(deadline)))
-      end
+      @client.with_connection_for(task) do |connection|
+        unless connection.is_a?(Connection)
+          return task.handle_created(@client.submit_by_request(connection, task, remaining(deadline)))
+        end
 
-      @loop ||= TaskLoop.new(PATIENCE, @client.task_create_timeout_sec)
-      @loop.submit(connection, task, remaining(deadline))
-    rescue ServerDownException => e
-      logger.info { "#{task.func} goes to another connection: #{e.message}" }
-      retry
+        @loop ||= TaskLoop.new(PATIENCE, @client.task_create_timeout_sec)
+        @loop.submit(connection, task, remaining(deadline))
+      end
     end
 
     # An exception out of a callback leaves the events behind it for the next wait.
@@ -153,7 +152,9 @@ module Gearman
 
     def receive(event, task, one, other)
       case event
-      when :unsent then (@waiting ||= []) << task
+      when :unsent
+        other.lost
+        (@waiting ||= []) << task
       when :lost
         @successful = false
         (@in_doubt ||= []) << task
@@ -187,9 +188,7 @@ module Gearman
     def raise_doubt
       tasks = @in_doubt
       @in_doubt = nil
-      names = tasks.first(10).map { |task| "#{task.func} (#{task.get_uniq_hash})" }
-      names << "and #{tasks.size - 10} more" if tasks.size > 10
-      raise NetworkError.new("#{@reason}; outcome unknown of #{names.join(", ")}", tasks: tasks)
+      raise NetworkError.in_doubt(@reason, tasks)
     end
   end
 end
