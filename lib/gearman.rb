@@ -1,6 +1,5 @@
 # frozen_string_literal: true
 
-require "io/nonblock"
 require "logger"
 require "socket"
 

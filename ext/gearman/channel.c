@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* Ruby ignores SIGPIPE in a handler of its own */
@@ -62,6 +63,8 @@ typedef struct {
     gm_parser parser;
     gm_buffer out;
     uint64_t queued, sent;
+    uint64_t offered; /* how far a write method was given bytes: TLS may have begun to send them */
+    bool writing;     /* a write method was begun and has not come back */
     uint32_t conversation;
     uint32_t raw_slot;
     expected_reply *expected; /* a ring */
@@ -173,7 +176,23 @@ static VALUE channel_allocate(VALUE klass)
     return self;
 }
 
-VALUE gm_channel_new(VALUE io, VALUE peer)
+/*
+ * Lets a plain recv() wait for a moment, see gm_channel_await. Elsewhere than on Linux MSG_DONTWAIT cannot be
+ * relied on, and the socket has to stay non-blocking.
+ */
+static bool let_recv_wait(int fd)
+{
+#ifdef __linux__
+    struct timeval moment = {.tv_usec = 5000};
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &moment, sizeof(moment)) == 0 &&
+           fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0;
+#else
+    return false;
+#endif
+}
+
+VALUE gm_channel_new(VALUE io, VALUE peer, bool own)
 {
     VALUE self = channel_allocate(cChannel);
     channel *ch = get(self);
@@ -183,7 +202,7 @@ VALUE gm_channel_new(VALUE io, VALUE peer)
     RB_OBJ_WRITE(self, &ch->wait_io, below == Qundef ? io : below);
     RB_OBJ_WRITE(self, &ch->peer, rb_str_new_frozen(peer));
     if (!ch->plain) RB_OBJ_WRITE(self, &ch->mutex, rb_mutex_new());
-    if (ch->plain) ch->blocking = !(fcntl(rb_io_descriptor(io), F_GETFL) & O_NONBLOCK);
+    if (ch->plain && own) ch->blocking = let_recv_wait(rb_io_descriptor(io));
     return self;
 }
 
@@ -530,28 +549,29 @@ static VALUE write_by_method(VALUE data)
     channel *ch = get(call->self);
     size_t length = gm_buffer_length(&ch->out);
     if (length == 0) return Qnil; /* another thread has sent it */
-    VALUE bytes =
-        rb_str_new((const char *)gm_buffer_bytes(&ch->out), (long)(length < WRITE_SIZE ? length : WRITE_SIZE));
+    if (length > WRITE_SIZE) length = WRITE_SIZE;
+    call->result = GM_IO_CLOSED; /* unless it comes to another end */
+    call->error = EIO;
+    if (ch->writing) return Qnil; /* an exception came out of the last write: nobody knows what was sent */
+    VALUE bytes = rb_str_new((const char *)gm_buffer_bytes(&ch->out), (long)length);
     VALUE arguments[2] = {bytes, no_exception};
-    VALUE written;
-    if (rb_respond_to(ch->io, id_write_nonblock)) {
-        written = rb_funcallv_kw(ch->io, id_write_nonblock, 2, arguments, RB_PASS_KEYWORDS);
-        if (RB_SYMBOL_P(written)) {
-            bool readable = written == ID2SYM(rb_intern("wait_readable"));
-            ch->write_events = readable ? RUBY_IO_READABLE : RUBY_IO_WRITABLE;
-            call->result = GM_IO_AGAIN;
-            return Qnil;
-        }
-    } else {
-        written = rb_funcall(ch->io, id_write, 1, bytes);
-        if (NUM2LONG(written) != RSTRING_LEN(bytes)) {
-            call->result = GM_IO_CLOSED;
-            call->error = EIO;
-            return Qnil;
-        }
+    bool nonblock = rb_respond_to(ch->io, id_write_nonblock);
+    ch->writing = true;
+    ch->offered = ch->sent + length;
+    VALUE result = nonblock ? rb_funcallv_kw(ch->io, id_write_nonblock, 2, arguments, RB_PASS_KEYWORDS)
+                            : rb_funcall(ch->io, id_write, 1, bytes);
+    ch->writing = false;
+    if (nonblock && RB_SYMBOL_P(result)) {
+        bool readable = result == ID2SYM(rb_intern("wait_readable"));
+        ch->write_events = readable ? RUBY_IO_READABLE : RUBY_IO_WRITABLE;
+        call->result = GM_IO_AGAIN;
+        return Qnil;
     }
-    gm_buffer_consume(&ch->out, NUM2SIZET(written));
-    ch->sent += NUM2SIZET(written);
+    size_t written = NUM2SIZET(result);
+    if (written > length || (!nonblock && written < length)) return Qnil;
+    gm_buffer_consume(&ch->out, written);
+    ch->sent += written;
+    call->result = GM_IO_OK;
     return Qnil;
 }
 
@@ -639,12 +659,12 @@ gm_io gm_channel_send(VALUE self)
     return gm_channel_usable(self) ? GM_IO_OK : GM_IO_CLOSED;
 }
 
-/* Takes back what was queued behind `start`, or closes the channel when a part of it is out already. */
+/* Takes back what was queued behind `start`, or closes the channel when a part of it may be out already. */
 static void abandon(VALUE self, uint64_t start, uint64_t end)
 {
     channel *ch = get(self);
     if (ch->sent >= end || NIL_P(ch->io)) return;
-    if (ch->sent > start || ch->queued != end) {
+    if (ch->sent > start || ch->offered > start || ch->queued != end) {
         gm_channel_close(self);
         return;
     }
@@ -656,7 +676,7 @@ static void abandon(VALUE self, uint64_t start, uint64_t end)
 typedef struct {
     VALUE self;
     uint64_t end;
-    gm_deadline deadline;
+    gm_deadline deadline, patience;
     bool duplex;
 } flushing;
 
@@ -664,24 +684,30 @@ static VALUE flush_slowly(VALUE data)
 {
     flushing *flush = (flushing *)data;
     channel *ch = get(flush->self);
-    while (ch->sent < flush->end) {
+    gm_deadline deadline = gm_earlier(flush->deadline, gm_deadline_after(flush->patience));
+    for (;;) {
+        uint64_t before = ch->sent;
+        if (gm_channel_send(flush->self) == GM_IO_CLOSED) return INT2FIX(GM_IO_CLOSED);
+        if (ch->sent >= flush->end) return INT2FIX(GM_IO_OK);
+        if (ch->sent > before) deadline = gm_earlier(flush->deadline, gm_deadline_after(flush->patience));
         int events = ch->write_events | (flush->duplex ? ch->read_events : 0);
-        int ready = gm_wait(ch->wait_io, events, flush->deadline);
+        int ready = gm_wait(ch->wait_io, events, deadline);
         if (ready == 0) return INT2FIX(GM_IO_TIMEOUT);
         if (ready == GM_WAIT_CLOSED) return INT2FIX(fail(flush->self, EBADF));
         if (flush->duplex && (ready & ch->read_events) && gm_channel_fill(flush->self) == GM_IO_CLOSED) {
             return INT2FIX(GM_IO_CLOSED);
         }
-        if (gm_channel_send(flush->self) == GM_IO_CLOSED) return INT2FIX(GM_IO_CLOSED);
     }
-    return INT2FIX(GM_IO_OK);
 }
 
-gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, bool duplex)
+gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, gm_deadline patience, bool duplex)
 {
-    flushing flush = {self, get(self)->queued, deadline, duplex};
-    gm_io result = gm_channel_send(self);
-    if (result != GM_IO_AGAIN) return result;
+    channel *ch = get(self);
+    flushing flush = {self, ch->queued, deadline, patience, duplex};
+    if (ch->plain) {
+        gm_io result = gm_channel_send(self);
+        if (result != GM_IO_AGAIN) return result;
+    }
     int state;
     VALUE done = rb_protect(flush_slowly, (VALUE)&flush, &state);
     if (state || FIX2INT(done) == GM_IO_TIMEOUT) abandon(self, start, flush.end);
@@ -749,6 +775,7 @@ static bool place(channel *ch, gm_reply *reply)
 gm_io gm_channel_next(VALUE self, gm_reply *reply)
 {
     channel *ch = get(self);
+    if (foreign(ch)) return GM_IO_CLOSED; /* what the parent has read ahead is the parent's */
     for (;;) {
         gm_status status = gm_parser_next(&ch->parser, &reply->packet);
         if (status == GM_AGAIN) {
@@ -822,6 +849,7 @@ gm_io gm_channel_await(VALUE self, gm_deadline deadline)
     int ready = gm_wait(ch->wait_io, events, deadline);
     if (ready == 0) return GM_IO_TIMEOUT;
     if (ready == GM_WAIT_CLOSED) return fail(self, EBADF);
+    if ((ready & ch->write_events) && gm_channel_send(self) == GM_IO_CLOSED) return GM_IO_CLOSED;
     return gm_channel_fill(self);
 }
 
@@ -849,8 +877,13 @@ static VALUE pair(const gm_reply *reply)
     return rb_assoc_new(gm_command_symbol(reply->packet.command), gm_str_new(reply->packet.body));
 }
 
-/* call-seq: new(io, peer) */
-static VALUE channel_s_new(VALUE klass, VALUE io, VALUE peer) { return gm_channel_new(io, StringValue(peer)); }
+/* call-seq: new(io, peer, own = false); own: the library opened the socket and may set its options */
+static VALUE channel_s_new(int argc, VALUE *argv, VALUE klass)
+{
+    VALUE io, peer, own;
+    rb_scan_args(argc, argv, "21", &io, &peer, &own);
+    return gm_channel_new(io, StringValue(peer), RTEST(own));
+}
 
 /* call-seq: io -> the socket, nil when closed */
 static VALUE channel_io(VALUE self) { return get(self)->io; }
@@ -898,7 +931,7 @@ static VALUE channel_send_update(int argc, VALUE *argv, VALUE self)
     if (!gm_channel_usable(self)) gm_channel_raise(self);
     uint64_t start = ch->queued;
     gm_channel_queue_bytes(self, bytes, ++ch->raw_slot);
-    gm_io result = gm_channel_flush(self, start, deadline, false);
+    gm_io result = gm_channel_flush(self, start, deadline, GM_NEVER, false);
     if (result != GM_IO_OK) raise_io(self, result);
     return Qnil;
 }
@@ -968,7 +1001,7 @@ VALUE gm_channel_request(VALUE self, VALUE bytes, gm_deadline deadline)
     size_t before = ch->expected_count;
     gm_channel_queue_bytes(self, bytes, ex.slot);
     bool has_reply = ch->expected_count > before;
-    gm_io result = gm_channel_flush(self, start, deadline, true);
+    gm_io result = gm_channel_flush(self, start, deadline, GM_NEVER, true);
     if (result != GM_IO_OK) raise_io(self, result);
     /* The protocol has no reply to it: whatever comes next is what the caller asked for. */
     if (!has_reply) return next_response(self, deadline);
@@ -1025,7 +1058,7 @@ void Init_gearman_channel(void)
     cChannel = rb_define_class_under(gm_mGearman, "Channel", rb_cObject);
     rb_gc_register_mark_object(cChannel);
     rb_undef_alloc_func(cChannel);
-    rb_define_singleton_method(cChannel, "new", channel_s_new, 2);
+    rb_define_singleton_method(cChannel, "new", channel_s_new, -1);
     rb_define_method(cChannel, "io", channel_io, 0);
     rb_define_method(cChannel, "usable?", channel_usable_p, 0);
     rb_define_method(cChannel, "buffered?", channel_buffered_p, 0);

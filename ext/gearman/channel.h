@@ -38,8 +38,11 @@ typedef enum {
  * slot that its request was queued with, if that conversation still goes on.
  */
 
-/* A channel over `io`, which stays the caller's to keep. `peer` (String) names the server in messages. */
-VALUE gm_channel_new(VALUE io, VALUE peer);
+/*
+ * A channel over `io`, which stays the caller's to keep. `peer` (String) names the server in messages; `own`
+ * tells that the library opened the socket and may set its options.
+ */
+VALUE gm_channel_new(VALUE io, VALUE peer, bool own);
 
 /* Raises TypeError unless `value` is a channel, which all functions below rely on. */
 void gm_channel_check(VALUE value);
@@ -116,14 +119,14 @@ void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, siz
 void gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot);
 
 /*
- * Sends what is queued; `start` is gm_channel_queued before the caller queued its part. While the socket
- * takes nothing it reads, if `duplex`: only the one who reads the channel may ask for that. When it
- * returns anything but GM_IO_OK, or an interrupt is raised out of it, the caller's part was either taken
- * back whole, unsent, or the channel is closed.
+ * Sends what is queued; `start` is gm_channel_queued before the caller queued its part. The socket may take
+ * nothing for `patience` (GM_NEVER: for ever), and all must be sent by the deadline. While it takes nothing it reads,
+ * if `duplex`: only the one who reads the channel may ask for that. When it returns anything but GM_IO_OK, or an
+ * interrupt is raised out of it, the caller's part was either taken back whole, unsent, or the channel is closed.
  *
  * Return values: GM_IO_OK; GM_IO_TIMEOUT; GM_IO_CLOSED.
  */
-gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, bool duplex);
+gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, gm_deadline patience, bool duplex);
 
 /*
  * Sends as much of what is queued as the socket takes now.

@@ -116,7 +116,7 @@ static VALUE submit(VALUE data)
     uint64_t start = gm_channel_queued(talk->channel);
     gm_channel_queue(talk->channel, talk->task->command, parts, count, 0);
     GM_TASK_GUARD(*talk->task);
-    gm_io result = gm_channel_flush(talk->channel, start, talk->deadline, true);
+    gm_io result = gm_channel_flush(talk->channel, start, talk->deadline, GM_NEVER, true);
     while (result == GM_IO_OK) {
         gm_reply reply;
         result = gm_channel_receive(talk->channel, &reply, talk->deadline);

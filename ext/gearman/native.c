@@ -33,7 +33,7 @@ void gm_raise_unsendable(gm_status status, gm_command command, const gm_slice *p
     case GM_ARGUMENTS_TOO_LONG:
         for (size_t i = 0; i < info->arguments; i++) names += parts[i].length + 1;
         rb_raise(gm_eInvalidArgsError, "%s: arguments of %zu bytes are longer than the server's limit of %d bytes",
-                 info->name, names, GM_MAX_ARGUMENTS_SIZE);
+                 info->name, names - 1, GM_MAX_ARGUMENTS_SIZE);
     default:
         rb_raise(gm_eInvalidArgsError, "%s: %s", info->name, gm_status_text(status));
     }

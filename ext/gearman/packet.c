@@ -23,7 +23,6 @@ gm_command gm_command_of(VALUE name)
             if (!info || strlen(info->name) != text.length) continue;
             if (memcmp(info->name, text.bytes, text.length) == 0) return (gm_command)number;
         }
-        name = rb_str_inspect(name);
     }
     rb_raise(gm_eInvalidArgsError, "Invalid type name '%" PRIsVALUE "'", name);
 }

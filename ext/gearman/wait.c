@@ -27,6 +27,12 @@ gm_deadline gm_deadline_in(VALUE seconds)
     return gm_now() + (gm_deadline)(relative * NANOSECONDS);
 }
 
+gm_deadline gm_deadline_after(gm_deadline interval)
+{
+    gm_deadline now = gm_now();
+    return interval > GM_NEVER - now ? GM_NEVER : now + interval;
+}
+
 VALUE gm_seconds_until(gm_deadline deadline)
 {
     if (deadline == GM_NEVER) return Qnil;

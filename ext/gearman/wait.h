@@ -14,6 +14,9 @@ gm_deadline gm_now(void);
 /* Now plus `seconds` (nil: GM_NEVER; below 0: now). Raises InvalidArgsError for what is no number. */
 gm_deadline gm_deadline_in(VALUE seconds);
 
+/* Now plus an interval in nanoseconds; GM_NEVER stays GM_NEVER. */
+gm_deadline gm_deadline_after(gm_deadline interval);
+
 /* What is left until a deadline as Ruby has it: a Float of seconds, never below 0; nil for GM_NEVER. */
 VALUE gm_seconds_until(gm_deadline deadline);
 

@@ -42,7 +42,7 @@ typedef struct {
 
 static VALUE cJob, cFailure;
 static VALUE sym_preparing, sym_waiting, sym_working;
-static ID id_abilities, id_channel_to, id_completed, id_retry_in, id_connection, id_enabled, id_handle,
+static ID id_abilities, id_channel_to, id_closing, id_completed, id_retry_in, id_connection, id_enabled, id_handle,
     id_handle_work_message, id_job_channel, id_log_packet, id_lost, id_on_complete, id_payload, id_perform, id_reraise,
     id_retired, id_status, id_unique, id_wake_io, id_wakeups, id_withdraw, id_withdrawals;
 
@@ -121,7 +121,12 @@ static VALUE loop_initialize(VALUE self, VALUE worker, VALUE connections)
 
 static VALUE connection_at(worker_loop *loop, long index) { return rb_ary_entry(loop->connections, index); }
 static VALUE channel_at(worker_loop *loop, long index) { return rb_ary_entry(loop->channels, index); }
-static bool stopping(worker_loop *loop) { return !RTEST(rb_ivar_get(loop->worker, id_enabled)); }
+
+static bool stopping(worker_loop *loop)
+{
+    return !RTEST(rb_ivar_get(loop->worker, id_enabled)) || RTEST(rb_ivar_get(loop->worker, id_closing));
+}
+
 static void set_status(worker_loop *loop, VALUE status) { rb_ivar_set(loop->worker, id_status, status); }
 
 static void run_callback(worker_loop *loop, callback which)
@@ -155,46 +160,50 @@ static void connect(worker_loop *loop, long index)
     server->not_before = 0;
 }
 
-static void lost(worker_loop *loop, long index)
+/*
+ * Closes the channel of a server. User code may have closed the worker's channels meanwhile: what is below
+ * holds the channel that it serves, which is harmless when closed.
+ */
+static void lost(worker_loop *loop, long index, VALUE channel, bool silent)
 {
-    VALUE channel = channel_at(loop, index), connection = connection_at(loop, index);
     gm_channel_close(channel);
+    if (channel_at(loop, index) != channel) return;
+    VALUE connection = connection_at(loop, index);
     rb_ary_store(loop->channels, index, Qnil);
-    VALUE seconds = rb_funcall(loop->worker, id_lost, 2, connection, gm_channel_reason(channel));
-    loop->servers[index].connect_at = gm_deadline_in(seconds);
+    VALUE reason = silent ? Qnil : gm_channel_reason(channel);
+    loop->servers[index].connect_at = gm_deadline_in(rb_funcall(loop->worker, id_lost, 2, connection, reason));
 }
 
 /* Sends what was queued behind `start`. Returns false when the server is lost. */
-static bool flush(worker_loop *loop, long index, uint64_t start)
+static bool flush(worker_loop *loop, long index, VALUE channel, uint64_t start)
 {
-    if (gm_channel_flush(channel_at(loop, index), start, gm_now() + loop->network_timeout, true) == GM_IO_OK)
-        return true;
-    lost(loop, index);
+    gm_io result = gm_channel_flush(channel, start, GM_NEVER, loop->network_timeout, true);
+    if (result == GM_IO_OK) return true;
+    lost(loop, index, channel, result == GM_IO_TIMEOUT);
     return false;
 }
 
-static void queue_grab(worker_loop *loop, long index)
+static void queue_grab(worker_loop *loop, long index, VALUE channel)
 {
-    run_callback(loop, GRABBED);
-    gm_channel_queue(channel_at(loop, index), loop->ours ? GM_GRAB_JOB_UNIQ : GM_GRAB_JOB, NULL, 0, 0);
+    gm_channel_queue(channel, loop->ours ? GM_GRAB_JOB_UNIQ : GM_GRAB_JOB, NULL, 0, 0);
     loop->servers[index].state = GRABBING;
 }
 
-static bool grab(worker_loop *loop, long index)
+static bool grab(worker_loop *loop, long index, VALUE channel)
 {
-    uint64_t start = gm_channel_queued(channel_at(loop, index));
-    queue_grab(loop, index);
-    return flush(loop, index, start);
+    run_callback(loop, GRABBED);
+    uint64_t start = gm_channel_queued(channel);
+    queue_grab(loop, index, channel);
+    return flush(loop, index, channel, start);
 }
 
-static bool go_to_sleep(worker_loop *loop, long index)
+static bool go_to_sleep(worker_loop *loop, long index, VALUE channel)
 {
-    VALUE channel = channel_at(loop, index);
     uint64_t start = gm_channel_queued(channel);
     gm_channel_queue(channel, GM_PRE_SLEEP, NULL, 0, 0);
     loop->servers[index].state = ASLEEP;
     loop->servers[index].asleep_since = gm_now();
-    return flush(loop, index, start);
+    return flush(loop, index, channel, start);
 }
 
 static bool turn_is_over(worker_loop *loop)
@@ -233,12 +242,12 @@ static VALUE handle_message(VALUE data)
 }
 
 /* Calls what runs user code. What it raises leaves the job unanswered: the server gives it to another. */
-static VALUE call_user(worker_loop *loop, long index, VALUE (*function)(VALUE), VALUE data)
+static VALUE call_user(VALUE channel, VALUE (*function)(VALUE), VALUE data)
 {
     int state;
     VALUE result = rb_protect(function, data, &state);
     if (!state) return result;
-    gm_channel_close(channel_at(loop, index));
+    gm_channel_close(channel);
     rb_jump_tag(state);
 }
 
@@ -259,11 +268,19 @@ static VALUE new_job(VALUE connection, VALUE channel, VALUE handle, VALUE unique
     return job;
 }
 
-/* Answers a job and, if the turn goes on, grabs the next in the same send. */
-static void answer(worker_loop *loop, long index, gm_command command, VALUE handle, VALUE payload, bool last)
+static bool goes_on(worker_loop *loop)
 {
-    VALUE channel = channel_at(loop, index);
+    if (loop->once || RTEST(rb_ivar_get(loop->worker, id_withdrawals))) return false;
+    return !stopping(loop) && !turn_is_over(loop);
+}
+
+/* Answers a job and, if the turn goes on, grabs the next in the same send. */
+static void answer(worker_loop *loop, long index, VALUE channel, gm_command command, VALUE handle, VALUE payload,
+                   bool last)
+{
     run_callback(loop, command == GM_WORK_COMPLETE ? COMPLETED : command == GM_WORK_FAIL ? FAILED : EXCEPTED);
+    bool more = !last && goes_on(loop);
+    if (more) run_callback(loop, GRABBED);
     gm_slice parts[2] = {gm_slice_of(handle)};
     size_t count = 1;
     if (command != GM_WORK_FAIL) parts[count++] = gm_slice_of(payload);
@@ -271,15 +288,14 @@ static void answer(worker_loop *loop, long index, gm_command command, VALUE hand
     gm_channel_queue(channel, command, parts, count, 0);
     RB_GC_GUARD(handle);
     RB_GC_GUARD(payload);
-    bool withdrawals = RTEST(rb_ivar_get(loop->worker, id_withdrawals));
-    if (!last && !loop->once && !withdrawals && !stopping(loop) && !turn_is_over(loop)) queue_grab(loop, index);
-    flush(loop, index, start);
+    if (more) queue_grab(loop, index, channel);
+    flush(loop, index, channel, start);
 }
 
 /* Runs the job that `reply` assigns. */
-static void work(worker_loop *loop, long index, const gm_reply *reply)
+static void work(worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
 {
-    VALUE connection = connection_at(loop, index), channel = channel_at(loop, index);
+    VALUE connection = connection_at(loop, index);
     gm_command command = reply->packet.command;
     bool has_unique = command != GM_JOB_ASSIGN;
     loop->servers[index].state = AWAKE;
@@ -288,8 +304,9 @@ static void work(worker_loop *loop, long index, const gm_reply *reply)
     set_status(loop, sym_working);
     if (!loop->ours) {
         message what = {loop->worker, gm_command_symbol(command), gm_str_new(reply->packet.body), connection};
-        call_user(loop, index, handle_message, (VALUE)&what);
-        if (!gm_channel_usable(channel)) lost(loop, index);
+        run_callback(loop, ASSIGNED);
+        call_user(channel, handle_message, (VALUE)&what);
+        if (!gm_channel_usable(channel)) lost(loop, index, channel, false);
         return;
     }
     VALUE handle = gm_str_new(reply->parts[0]);
@@ -301,70 +318,72 @@ static void work(worker_loop *loop, long index, const gm_reply *reply)
     VALUE result = Qnil;
     if (!NIL_P(ability)) {
         performance show = {loop->worker, ability, data, new_job(connection, channel, handle, unique)};
-        result = call_user(loop, index, perform, (VALUE)&show);
-    }
-    if (!gm_channel_usable(channel)) {
-        /* Lost, or this is another process by now: the result has nowhere to go. */
-        lost(loop, index);
-        return;
+        result = call_user(channel, perform, (VALUE)&show);
     }
     bool complete = RB_TYPE_P(result, T_STRING), exception = rb_obj_class(result) == cFailure;
     VALUE reraise = exception ? rb_ivar_get(result, id_reraise) : Qnil;
     VALUE payload = exception ? rb_ivar_get(result, id_payload) : result;
-    answer(loop, index,
-           complete    ? GM_WORK_COMPLETE
-           : exception ? GM_WORK_EXCEPTION
-                       : GM_WORK_FAIL,
-           handle, payload, !NIL_P(reraise));
+    if (gm_channel_usable(channel)) {
+        answer(loop, index, channel,
+               complete    ? GM_WORK_COMPLETE
+               : exception ? GM_WORK_EXCEPTION
+                           : GM_WORK_FAIL,
+               handle, payload, !NIL_P(reraise));
+    } else {
+        /* Lost, or this is another process by now: the result has nowhere to go. */
+        lost(loop, index, channel, false);
+    }
     if (!NIL_P(reraise)) rb_exc_raise(reraise);
-    if (complete && RTEST(rb_ivar_get(ability, id_on_complete))) {
+    if (complete && gm_channel_usable(channel) && RTEST(rb_ivar_get(ability, id_on_complete))) {
         rb_funcall(loop->worker, id_completed, 3, ability, result, data);
     }
 }
 
-typedef enum { WORKED, DRY, LOST, STOPPED } outcome;
+typedef enum { WORKED, DRY, LOST, STOPPED, TIMED_OUT } outcome;
 
-static outcome no_job(worker_loop *loop, long index, const gm_reply *reply)
+static outcome no_job(worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
 {
+    VALUE body = loop->ours ? Qnil : gm_str_new(reply->packet.body);
+    loop->servers[index].state = AWAKE;
     run_callback(loop, NOTHING);
     if (!loop->ours) {
-        message what = {loop->worker, gm_command_symbol(GM_NO_JOB), gm_str_new(reply->packet.body),
-                        connection_at(loop, index)};
-        call_user(loop, index, handle_message, (VALUE)&what);
+        message what = {loop->worker, gm_command_symbol(GM_NO_JOB), body, connection_at(loop, index)};
+        call_user(channel, handle_message, (VALUE)&what);
     }
-    loop->servers[index].state = AWAKE;
     withdraw(loop, index);
-    return go_to_sleep(loop, index) ? DRY : LOST;
+    return go_to_sleep(loop, index, channel) ? DRY : LOST;
 }
 
 /* Asks one server for a job and runs it. */
-static outcome serve(worker_loop *loop, long index)
+static outcome serve(worker_loop *loop, long index, gm_deadline deadline)
 {
     VALUE channel = channel_at(loop, index);
     if (loop->servers[index].state == AWAKE) {
         withdraw(loop, index);
-        if (!grab(loop, index)) return LOST;
+        if (!grab(loop, index, channel)) return LOST;
     }
-    gm_deadline deadline = gm_now() + loop->network_timeout;
+    gm_deadline limit = gm_now() + loop->network_timeout;
     for (;;) {
         gm_reply reply;
-        gm_io result = gm_channel_receive(channel, &reply, gm_earlier(deadline, gm_now() + LOOK_UP));
-        if (result == GM_IO_TIMEOUT && gm_now() < deadline) {
+        gm_io result = gm_channel_receive(channel, &reply, gm_earlier(limit, gm_now() + LOOK_UP));
+        if (result == GM_IO_TIMEOUT && gm_now() < limit) {
             if (stopping(loop)) return STOPPED;
-            continue;
+            if (gm_now() < deadline) continue;
+            lost(loop, index, channel, true); /* else it might assign a job that nobody takes */
+            return TIMED_OUT;
         }
         if (result != GM_IO_OK) {
-            lost(loop, index);
+            lost(loop, index, channel, result == GM_IO_TIMEOUT);
             return LOST;
         }
         switch (reply.packet.command) {
         case GM_JOB_ASSIGN:
         case GM_JOB_ASSIGN_UNIQ:
         case GM_JOB_ASSIGN_ALL:
-            work(loop, index, &reply);
+            work(loop, index, channel, &reply);
             return WORKED;
         case GM_NO_JOB:
-            return no_job(loop, index, &reply);
+            return no_job(loop, index, channel, &reply);
         case GM_NOOP:
             break; /* the answer to the grab is still to come */
         default:
@@ -386,22 +405,22 @@ static void woken(worker_loop *loop, long index)
     server->not_before = now + gm_earlier(AT_ONCE << doublings, REGRAB);
 }
 
-/* Takes what a sleeping server has sent: a NOOP, or the end of the connection. */
+/* Takes what a server has sent that owes no answer: a NOOP, or the end of the connection. */
 static void listen_to(worker_loop *loop, long index)
 {
     VALUE channel = channel_at(loop, index);
-    if (NIL_P(channel) || loop->servers[index].state != ASLEEP) return;
+    if (NIL_P(channel) || loop->servers[index].state == GRABBING) return;
     gm_channel_fill(channel);
     gm_reply reply;
     gm_io result;
     while ((result = gm_channel_next(channel, &reply)) == GM_IO_OK) {
-        if (reply.packet.command == GM_NOOP) {
-            woken(loop, index);
-        } else {
+        if (reply.packet.command != GM_NOOP) {
             log_packet(loop, index, &reply);
+        } else if (loop->servers[index].state == ASLEEP) {
+            woken(loop, index);
         }
     }
-    if (result == GM_IO_CLOSED) lost(loop, index);
+    if (result == GM_IO_CLOSED) lost(loop, index, channel, false);
 }
 
 /* Waits until a server or another thread wakes the loop, or something is due. Returns false at the deadline. */
@@ -441,6 +460,9 @@ static long choose(worker_loop *loop)
 {
     gm_deadline now = gm_now();
     for (long i = 0; i < loop->count; i++) connect(loop, i);
+    if (!NIL_P(channel_at(loop, loop->current)) && loop->servers[loop->current].state == GRABBING) {
+        return loop->current; /* its answer, which may be a job, is under way */
+    }
     if (turn_is_over(loop)) {
         loop->current = (loop->current + 1) % loop->count;
         for (long i = 0; i < loop->count; i++) listen_to(loop, i);
@@ -481,7 +503,9 @@ static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeo
         set_status(loop, sym_preparing);
         long index = choose(loop);
         if (index >= 0) {
-            if (serve(loop, index) == WORKED && loop->once) return Qtrue;
+            outcome result = serve(loop, index, deadline);
+            if (result == WORKED && loop->once) return Qtrue;
+            if (result == TIMED_OUT || (result == LOST && deadline <= gm_now())) return Qnil;
             continue;
         }
         set_status(loop, sym_waiting);
@@ -530,6 +554,7 @@ void Init_gearman_worker_loop(void)
     id_abilities = rb_intern("@abilities");
     id_channel_to = rb_intern("channel_to");
     id_job_channel = rb_intern("@channel");
+    id_closing = rb_intern("@closing");
     id_completed = rb_intern("completed");
     id_retry_in = rb_intern("retry_in");
     id_connection = rb_intern("@connection");

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "monitor"
+
 module Gearman
   # One job server and the sockets to it. A socket of its own serves {#socket}, {#send_update} and
   # {#read_response}; other conversations borrow further ones, so they never read each other's replies.
@@ -17,7 +19,10 @@ module Gearman
     # Seconds that a connection has to last to count as a success.
     SETTLED_AFTER = 1
 
-    private_constant :REFUSED_BACKOFF, :SILENT_BACKOFF, :SETTLED_AFTER
+    # What connecting raises when its time is up.
+    TIMED_OUT = [Errno::ETIMEDOUT, *(IO::TimeoutError if defined?(IO::TimeoutError))].freeze
+
+    private_constant :REFUSED_BACKOFF, :SILENT_BACKOFF, :SETTLED_AFTER, :TIMED_OUT
 
     # @return [String]
     attr_reader :hostname
@@ -47,6 +52,9 @@ module Gearman
       @opening = 0
       @options = []
       @on_open = nil
+      @fresh = nil
+      @registered = []
+      @monitor = Monitor.new
       @mutex = Mutex.new
       @given_back = ConditionVariable.new
       @waiting = nil
@@ -155,8 +163,9 @@ module Gearman
     # @return [true]
     def close_socket
       @channel = nil
-      @channels.each(&:close)
+      channels = @channels.dup
       @channels.clear
+      channels.each(&:close)
       true
     end
 
@@ -182,17 +191,25 @@ module Gearman
       @on_open = block
     end
 
-    # The channel of {#socket}.
+    # The channel of {#socket}. It counts as open when the block of {#on_open} is through.
     #
     # @api private
     def channel
       return @channel if @channel&.usable?
 
-      release(@channel) if @channel
-      @channel = lease
-      @on_open&.call(self)
-      @channel
+      @monitor.synchronize do
+        return @fresh if @fresh # the block of on_open asks for it
+        return @channel if @channel&.usable?
+
+        open_own_channel
+      end
     end
+
+    # The functions that a worker has announced on the channel of {#socket}.
+    #
+    # @return [Array<String>]
+    # @api private
+    attr_reader :registered
 
     # @return [Boolean] whether the socket of {#socket} is open
     # @api private
@@ -272,6 +289,21 @@ module Gearman
       Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
 
+    def open_own_channel
+      release(@channel) if @channel
+      @channel = nil
+      @fresh = lease
+      @registered = []
+      @on_open&.call(self)
+      @channel = @fresh
+    ensure
+      if @fresh && @channel.nil?
+        @fresh.close
+        release(@fresh)
+      end
+      @fresh = nil
+    end
+
     # One conversation on the channel over `io`; on another channel while that one is in the middle of one.
     def conversation(io)
       own = channel_over(io)
@@ -295,7 +327,8 @@ module Gearman
 
     # `socket` may be anything that reads and writes: tests put other objects there.
     def channel_over(io)
-      @channel && io.equal?(@channel.io) ? @channel : Channel.new(io, @name)
+      own = @fresh || @channel
+      own && io.equal?(own.io) ? own : Channel.new(io, @name)
     end
 
     # Called when no channel is idle. Returns nil when one may have been given back.
@@ -304,7 +337,7 @@ module Gearman
 
       @opening += 1
       begin
-        channel = Channel.new(connect([timeout, connect_timeout].compact.min), @name)
+        channel = Channel.new(connect([timeout, connect_timeout].compact.min), @name, true)
       ensure
         @opening -= 1
       end
@@ -313,8 +346,18 @@ module Gearman
       @up = true
       channel
     rescue SystemCallError, SocketError, IOError => e
-      failed(!e.is_a?(Errno::ETIMEDOUT))
-      raise ServerDownException, "Unable to connect to job server #{@name}: #{e.message}"
+      cannot_connect(e, timeout)
+    end
+
+    def cannot_connect(error, timeout)
+      silent = TIMED_OUT.any? { |name| error.instance_of?(name) }
+      # A caller with little time left does not tell how the server is.
+      if silent && timeout && timeout < connect_timeout
+        raise SocketTimeoutError, "#{@name}: not connected within #{timeout.round(3)} seconds"
+      end
+
+      failed(!silent)
+      raise ServerDownException, "Unable to connect to job server #{@name}: #{error.message}"
     end
 
     # The name is looked up at each connect: the server may have moved.
@@ -324,7 +367,7 @@ module Gearman
       addresses.each_with_index do |address, index|
         left = (deadline - now) / (addresses.size - index)
         return configure(address.connect(timeout: [left, 0.001].max))
-      rescue SystemCallError
+      rescue SystemCallError, IOError
         raise if index == addresses.size - 1
       end
     end
@@ -332,9 +375,6 @@ module Gearman
     def configure(socket)
       socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
       socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_KEEPALIVE, 1)
-      # A blocking recv() of some milliseconds spares the wait for a reply that is under way.
-      socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_RCVTIMEO, [0, 5000].pack("l!l!"))
-      socket.nonblock = false
       socket.autoclose = false
       TCPSocket.for_fd(socket.fileno)
     end

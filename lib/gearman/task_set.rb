@@ -52,16 +52,14 @@ module Gearman
     def wait(timeout = 1)
       deadline = timeout && (now + timeout)
       dispatch
-      submit_waiting(deadline)
       until idle?
-        @events = @loop.run(remaining(deadline))
-        return false unless @events
+        submit_waiting(deadline)
+        break if idle?
+        return false if in_flight.zero? || !(@events = @loop.run(remaining(deadline)))
 
         @position = 0
         dispatch
         return false if deadline && now >= deadline && !idle?
-
-        submit_waiting(deadline)
       end
       finish
     end
@@ -118,6 +116,8 @@ module Gearman
           raise if in_flight.zero?
 
           return # collect first what the others owe
+        rescue SocketTimeoutError
+          return # too little time left to connect
         rescue InvalidArgsError, ProtocolError, NetworkError
           @waiting.shift
           @loop.release if @loop && in_flight.zero?

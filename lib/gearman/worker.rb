@@ -51,7 +51,7 @@ module Gearman
       @reconnect_sec = opts[:reconnect_sec] || 30
       @status = :preparing
       @worker_enabled = true
-      @registered = {}.compare_by_identity
+      @working = @closing = false
       @regrab = false
       @connectors = {}.compare_by_identity
       @connection_pool = ConnectionPool.new(job_servers || [])
@@ -93,7 +93,7 @@ module Gearman
       @abilities = @abilities.merge(func => ability)
       told = @connection_pool.with_all_connections do |connection|
         connection.channel # registers when it is new
-        announce_ability(func, ability.server_timeout, connection) unless registered_on(connection).include?(func)
+        announce_ability(func, ability.server_timeout, connection) unless connection.registered.include?(func)
       end
       @regrab = true
       wake
@@ -110,7 +110,7 @@ module Gearman
     # @raise [NetworkError] when the connection is lost
     def announce_ability(func_name, timeout, connection)
       packet = announcement(func_name, timeout)
-      registered_on(connection) << func_name
+      connection.registered << func_name if connection.is_a?(Connection)
       connection.send_update(packet)
       logger.debug { "announced #{func_name} to #{connection.to_host_port}" }
     end
@@ -142,7 +142,11 @@ module Gearman
       @abilities = @abilities.except(func)
       @withdrawals = (@withdrawals || []) | [func]
       @regrab = true
-      @working ? wake : @connection_pool.connections.each { |connection| withdraw(connection) }
+      if @working
+        wake
+      else
+        @connection_pool.connections.each { |connection| withdraw(connection) if connection.connected? }
+      end
       ability
     end
 
@@ -171,12 +175,18 @@ module Gearman
       close_loop unless settled
     end
 
-    # Closes all connections. The servers hand out again what was not answered.
+    # Closes all connections. A running {#work} returns false behind the job that it runs, as when
+    # {#worker_enabled} is set to false, and closes them then.
     #
     # @return [void]
     def close
-      close_loop
-      @connection_pool.close
+      if @working
+        @closing = true
+        wake
+      else
+        close_loop
+        @connection_pool.close
+      end
     end
 
     # Sleeps.
@@ -235,8 +245,11 @@ module Gearman
     end
 
     def run_loop(once:, timeout:)
+      began = false
       open_wake_pipe if @wake_pid != Process.pid
-      @working = true
+      raise Error, "the worker is working already" if @working
+
+      began = @working = true
       unless @loop && @loop_connections == @connection_pool.connections
         @loop&.close
         @loop_connections = @connection_pool.connections
@@ -244,7 +257,9 @@ module Gearman
       end
       @loop.run(once, timeout, network_timeout_sec, handlers_ours?, verbose?)
     ensure
-      @working = false
+      @working = false if began
+      close if @closing && began
+      @closing = false if began
     end
 
     def close_loop
@@ -306,30 +321,23 @@ module Gearman
 
     # Everything a server must know of the worker, on each new connection.
     def register(connection)
-      @registered[connection] = []
       connection.send_update(Packet.encode(:set_client_id, client_id.to_s))
       @abilities.each_value { |ability| announce_ability(ability.func_name, ability.server_timeout, connection) }
       run_connect_callback
     end
 
-    def registered_on(connection)
-      @registered[connection] ||= []
-    end
-
     # Called by the loop when nothing of the worker's is under way on a connection.
     def withdraw(connection)
-      known = registered_on(connection)
-      (known - @abilities.keys).each do |func|
+      (connection.registered - @abilities.keys).each do |func|
+        connection.registered.delete(func)
         connection.send_update(Packet.encode(:cant_do, func))
-        known.delete(func)
       end
-      return if @registered.any? { |_, functions| (functions - @abilities.keys).any? }
+      return if @connection_pool.connections.any? { |other| (other.registered - @abilities.keys).any? }
 
       @withdrawals = nil
       @retired = {}
     rescue NetworkError => e
       logger.warn { "#{connection.to_host_port}: #{e.message}" }
-      @registered.delete(connection)
     end
 
     # The channel to a server for the loop; nil when there is none yet. Connecting must not stop the jobs of
@@ -353,11 +361,12 @@ module Gearman
       nil
     end
 
-    # Called by the loop when a connection was lost. Returns the seconds until it may be opened again.
+    # Called by the loop when a connection was lost; without a reason, when the server did not answer.
+    # Returns the seconds until it may be opened again.
     def lost(connection, reason)
-      @registered.delete(connection)
-      logger.warn { "lost a job server: #{reason}" }
-      connection.lost
+      logger.warn { "lost a job server: #{reason || "#{connection.to_host_port} does not answer"}" }
+      delay = reason ? connection.lost : connection.failed(false)
+      [delay, reconnect_sec].min
     end
 
     def log_packet(connection, type, body)

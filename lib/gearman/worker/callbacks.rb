@@ -15,13 +15,25 @@ module Gearman
       #     @return [void]
       # @!visibility private
       def self.define(event)
-        variable = :"@__on_#{event}"
-        define_method(:"on_#{event}") { |&block| instance_variable_set(variable, block) }
-        define_method(:"run_#{event}_callback") do
-          instance_variable_get(variable)&.call
-        rescue StandardError => e
-          logger.error("the callback on_#{event} failed: #{e.inspect}")
-        end
+        class_eval <<~RUBY, __FILE__, __LINE__ + 1
+          # def on_connect(&block)
+          #   @__on_connect = block
+          # end
+          def on_#{event}(&block)
+            @__on_#{event} = block
+          end
+
+          # def run_connect_callback
+          #   @__on_connect&.call
+          # rescue StandardError => e
+          #   logger.error("the callback on_connect failed: \#{e.inspect}")
+          # end
+          def run_#{event}_callback
+            @__on_#{event}&.call
+          rescue StandardError => e
+            logger.error("the callback on_#{event} failed: \#{e.inspect}")
+          end
+        RUBY
       end
 
       # A connection was opened and the worker registered on it.
