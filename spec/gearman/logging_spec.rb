@@ -38,7 +38,11 @@ RSpec.describe Gearman::Logging do
     it "takes anything that has the four methods" do
       lines = []
       Gearman.logger = Class.new do
-        %i[debug info warn error].each { |level| define_method(level) { |text = nil, &block| lines << (text || block.call) } }
+        %i[debug info warn error].each do |level|
+          define_method(level) do |text = nil, &block|
+            lines << (text || block.call)
+          end
+        end
       end.new
       client = Gearman::Client.new("127.0.0.1:#{JobServers.free_port}")
       set = Gearman::TaskSet.new(client)

@@ -16,16 +16,18 @@ RSpec.describe Gearman::Task do
     it "takes a function and nothing else" do
       task = described_class.new(:reverse)
       expect(task).to have_attributes(
-        func: "reverse", arg: "", uniq: nil, retry_count: 0, priority: nil, background: nil, epoch: nil, successful: false,
-        retries_done: 0, background?: false, command: :submit_job
+        func: "reverse", arg: "", uniq: nil, retry_count: 0, priority: nil, background: nil, epoch: nil,
+        successful: false, retries_done: 0, background?: false, command: :submit_job
       )
     end
 
     it "takes all its options" do
       time = Time.now
-      opts = { uniq: "u", retry_count: 2, priority: :high, background: true, schedule_at: time, hash: "h", coalesce: false }
-      expect(described_class.new("f", "a", opts)).to have_attributes(uniq: "u", retry_count: 2, priority: :high,
-                                                                    background: true, run_at: time.to_i, get_uniq_hash: "h")
+      opts = { uniq: "u", retry_count: 2, priority: :high, background: true, schedule_at: time, hash: "h",
+               coalesce: false }
+      expect(described_class.new("f", "a", opts)).to have_attributes(
+        uniq: "u", retry_count: 2, priority: :high, background: true, run_at: time.to_i, get_uniq_hash: "h"
+      )
     end
 
     it "changes no Hash that it is given: it may be frozen, and serve many tasks" do
@@ -59,8 +61,8 @@ RSpec.describe Gearman::Task do
       task.handle_status("1", "2")
       task.handle_warning("w")
       task.handle_data("d")
-      expect(calls).to eq([[:on_complete, "c"], [:on_fail], [:on_exception, "e"], [:on_status, "1", "2"], [:on_warning, "w"],
-                           [:on_data, "d"]])
+      expect(calls).to eq([[:on_complete, "c"], [:on_fail], [:on_exception, "e"], [:on_status, "1", "2"],
+                           [:on_warning, "w"], [:on_data, "d"]])
     end
   end
 
@@ -176,7 +178,8 @@ RSpec.describe Gearman::Task do
       expect(task.schedule(1_800_000_000.9)).to eq(1_800_000_000.9)
       expect(sent(task)).to eq([:submit_job_epoch, "f", unique, "1800000000", "a"])
       expect(task).to be_background
-      expect(sent(described_class.new("f", "a", schedule_at: Time.at(9)))).to eq([:submit_job_epoch, "f", unique, "9", "a"])
+      expect(sent(described_class.new("f", "a",
+                                      schedule_at: Time.at(9)))).to eq([:submit_job_epoch, "f", unique, "9", "a"])
     end
 
     it "is not changed by epoch=" do
@@ -211,14 +214,18 @@ RSpec.describe Gearman::Task do
     let(:task) { described_class.new("f", "", retry_count: 1) }
 
     it "refuses a packet that is not about a task" do
-      expect { task.receive(:noop, nil, nil) }.to raise_error(Gearman::ProtocolError, "Received noop, which is not about a task")
+      expect do
+        task.receive(:noop, nil, nil)
+      end.to raise_error(Gearman::ProtocolError, "Received noop, which is not about a task")
     end
   end
 
   describe Gearman::BackgroundTask do
     it "is a task that nobody waits for, whatever its options say" do
-      expect(described_class.new("f", "a")).to be_background.and(have_attributes(command: :submit_job_bg, background: true))
-      expect(described_class.new("f", "a", { background: false, priority: :low }.freeze).command).to eq(:submit_job_low_bg)
+      expect(described_class.new("f",
+                                 "a")).to be_background.and(have_attributes(command: :submit_job_bg, background: true))
+      expect(described_class.new("f", "a",
+                                 { background: false, priority: :low }.freeze).command).to eq(:submit_job_low_bg)
       expect(described_class.new("f").arg).to eq("")
     end
   end

@@ -16,7 +16,7 @@ module Processes
       end
       writer.write(Marshal.dump(result))
       writer.close
-      exit!
+      exit!(true)
     end
     writer.close
     what, value = Marshal.load(reader.read) # rubocop:disable Security/MarshalLoad -- our own child's
@@ -28,10 +28,12 @@ module Processes
     Process.wait(pid) if pid
   end
 
-  # Runs a script in a Ruby of its own that has the library loaded. Returns its output; raises when it fails.
+  # Runs a script in a Ruby of its own that has the library loaded, and no more. Returns its output; raises when it
+  # fails.
   def run_ruby(script, *arguments)
     libraries = $LOAD_PATH.flat_map { |folder| ["-I", folder] }
-    output, status = Open3.capture2e(RbConfig.ruby, "-W1", *libraries, "-rgearman", "-", *arguments, stdin_data: script)
+    command = [{ "RUBYOPT" => nil }, RbConfig.ruby, "--disable-gems", *libraries, "-rgearman", "-", *arguments]
+    output, status = Open3.capture2e(*command, stdin_data: script)
     raise "the script ends with #{status}:\n#{output}" unless status.success?
 
     output

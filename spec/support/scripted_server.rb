@@ -41,7 +41,8 @@ class ScriptedServer
   class Peer
     # How many parts a request has whose last part may have NUL bytes in it.
     PARTS = Hash.new(-1).merge(echo_req: 1, submit_job_epoch: 4, work_complete: 2, work_data: 2, work_exception: 2)
-    SUBMISSIONS = %i[submit_job submit_job_bg submit_job_high submit_job_high_bg submit_job_low submit_job_low_bg].freeze
+    SUBMISSIONS = %i[submit_job submit_job_bg submit_job_high submit_job_high_bg submit_job_low
+                     submit_job_low_bg].freeze
     SUBMISSIONS.each { |type| PARTS[type] = 3 }
     PARTS.freeze
 
@@ -49,7 +50,6 @@ class ScriptedServer
 
     def initialize(socket)
       @socket = socket
-      socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
     end
 
     # The next request: [type, part, ...]. "ping", which asks whether the server is healthy, is answered on the way.
@@ -125,7 +125,9 @@ class ScriptedServer
 
   def accept
     loop do
-      peer = Peer.new(@listener.accept)
+      socket = @listener.accept
+      socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
+      peer = Peer.new(socket)
       number = @connections.size
       @connections << peer
       @threads << Thread.new { serve(peer, number) }
@@ -134,7 +136,7 @@ class ScriptedServer
 
   def serve(peer, number)
     @script.call(peer, number)
-  rescue EOFError, IOError, Errno::ECONNRESET, Errno::EPIPE
+  rescue IOError, Errno::ECONNRESET, Errno::EPIPE
     peer.close
   rescue Exception => e # rubocop:disable Lint/RescueException -- it fails the example
     @errors << e

@@ -39,7 +39,7 @@ module Workers
     loop do
       wire.request(:grab_job_uniq)
       reply = wire.response(patience: 600)
-      reply = wire.response while reply.first == :noop || reply.first == :error
+      reply = wire.response while %i[noop error].include?(reply.first)
       return reply.drop(1) if reply.first == :job_assign_uniq
 
       wire.request(:pre_sleep)

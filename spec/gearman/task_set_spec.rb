@@ -1,0 +1,387 @@
+# frozen_string_literal: true
+
+RSpec.describe Gearman::TaskSet, :quiet do
+  let(:calls) { [] }
+
+  def client_of(*servers)
+    remember(Gearman::Client.new(servers.map(&:address)), :close)
+  end
+
+  # What a job of `function` is answered with, behind its JOB_CREATED.
+  def outcome(peer, handle, function, data)
+    case function
+    when "fail" then peer.reply(:work_fail, handle)
+    when "raise" then peer.reply(:work_exception, handle, data)
+    when "report"
+      peer.reply(:work_status, handle, "1", "2").reply(:work_data, handle, data).reply(:work_warning, handle, data)
+      peer.reply(:work_complete, handle, data)
+    when "hold" then nil
+    else peer.reply(:work_complete, handle, data)
+    end
+  end
+
+  # A server that answers jobs by the names of their functions: fail, raise, report, hold (not at all), any other
+  # by its argument.
+  def answering_server
+    scripted_server do |peer, number|
+      (1..).each do |count|
+        type, function, _unique, data = peer.request
+        handle = "H:#{number}:#{count}"
+        peer.reply(:job_created, handle)
+        outcome(peer, handle, function, data) unless type.end_with?("_bg")
+      end
+    end
+  end
+
+  def recording(function, argument = "", opts = {})
+    Gearman::Task.new(function, argument, opts).tap do |task|
+      %i[on_complete on_fail on_retry on_exception on_status on_warning on_data].each do |callback|
+        task.public_send(callback) { |*arguments| calls << [callback, *arguments] }
+      end
+    end
+  end
+
+  # An argument for each of the servers, so that the task of it goes there.
+  def arguments_for(servers)
+    pool = Gearman::ConnectionPool.new(servers.map(&:address))
+    pool.connections.each { |connection| allow(connection).to receive(:is_healthy?).and_return(true) }
+    servers.map do |server|
+      (0..).find do |index|
+        pool.get_connection(Gearman::Task.new("f", index.to_s).get_uniq_hash).port == server.port
+      end.to_s
+    end
+  end
+
+  describe "#add_task" do
+    it "submits a background or scheduled task at once, and a foreground task not" do
+      requests = Queue.new
+      server = scripted_server { |peer| loop { (requests << peer.request) && peer.reply(:job_created, "H:1") } }
+      set = described_class.new(client_of(server))
+      created = []
+      tasks = [Gearman::Task.new("fg"), Gearman::BackgroundTask.new("bg"),
+               Gearman::Task.new("epoch", "", schedule_at: 5)]
+      tasks.each { |task| task.on_created { |handle| created << [task.func, handle] } }
+      expect(tasks.map { |task| set.add_task(task) }).to eq([true, true, true])
+      expect(Array.new(2) { requests.pop[0, 2] }).to eq([[:submit_job_bg, "bg"], [:submit_job_epoch, "epoch"]])
+      expect(requests).to be_empty
+      expect(created).to eq([["bg", "H:1"], ["epoch", "H:1"]])
+      expect(set.size).to eq(1)
+    end
+
+    it "keeps a background task that no server takes, for wait to submit" do
+      port = JobServers.free_port
+      client = Gearman::Client.new("127.0.0.1:#{port}")
+      set = described_class.new(client)
+      expect(set.add_task(Gearman::BackgroundTask.new("f", "kept"))).to be(true)
+      expect { set.wait }.to raise_error(Gearman::NoJobServersError, "no job server can be reached: 127.0.0.1:#{port}")
+      expect(set.size).to eq(1)
+      server = remember(JobServers::Embedded.start(port: port))
+      expect(eventually do
+        set.wait(5)
+      rescue Gearman::NoJobServersError
+        nil
+      end).to be(true)
+      expect(set.size).to eq(0)
+      expect(server.admin("status")).to eq("f\t1\t0\t0\n.\n")
+      client.close
+    end
+  end
+
+  describe "#wait" do
+    it "is true for a set without tasks, and of background tasks" do
+      set = described_class.new(client_of(answering_server))
+      expect([set.wait, set.wait(0), set.wait_forever]).to eq([true, true, true])
+      set.add_task(Gearman::BackgroundTask.new("f"))
+      expect([set.wait(0), set.wait]).to eq([true, true])
+    end
+
+    it "submits all tasks before it waits for the first" do
+      server = scripted_server do |peer|
+        jobs = Array.new(50) { |index| peer.accept_job("H:#{index}").last }
+        jobs.each_with_index.reverse_each { |data, index| peer.reply(:work_complete, "H:#{index}", data) }
+      end
+      set = described_class.new(client_of(server))
+      50.times { |index| set.add_task(recording("f", index.to_s)) }
+      expect(set.wait(20)).to be(true)
+      expect(calls).to eq((0...50).map { |index| [:on_complete, index.to_s] }.reverse)
+      expect(server.connections.size).to eq(1)
+    end
+
+    it "reads while it writes: more than any buffer holds, both ways" do
+      set = described_class.new(client_of(answering_server))
+      40.times { |index| set.add_task(recording("echo", "#{index}-" + ("x" * 500_000))) }
+      expect(set.wait(60)).to be(true)
+      expect(calls.map { |_, data| data.to_i }).to match_array(0...40)
+      expect(calls.map { |_, data| data.bytesize }).to all(be > 500_000)
+    end
+
+    it "goes to all servers at once" do
+      held = Queue.new
+      servers = Array.new(3) do
+        scripted_server do |peer|
+          loop do
+            peer.accept_job("H:1")
+            held << peer
+          end
+        end
+      end
+      set = described_class.new(client_of(*servers))
+      arguments_for(servers).each { |argument| set.add_task(recording("f", argument)) }
+      answers = Thread.new do
+        Array.new(3) { held.pop }.each { |peer| peer.reply(:work_complete, "H:1", "done") }
+      end
+      expect(set.wait(20)).to be(true)
+      answers.join
+      expect(calls).to eq([[:on_complete, "done"]] * 3)
+    end
+
+    it "is false when a foreground task failed, and the next use of the set is a new one" do
+      set = described_class.new(client_of(answering_server))
+      set.add_task(recording("fail"))
+      set.add_task(recording("f", "ok"))
+      expect(set.wait(20)).to be(false)
+      set.add_task(recording("f", "again"))
+      expect(set.wait(20)).to be(true)
+      expect(calls).to contain_exactly([:on_fail], [:on_complete, "ok"], [:on_complete, "again"])
+    end
+
+    it "takes tasks that callbacks add, and jobs that they run" do
+      client = client_of(answering_server)
+      set = described_class.new(client)
+      first = recording("f", "first")
+      first.on_complete do |data|
+        calls << data << client.do_task(Gearman::Task.new("f", "inner"), 20)
+        set.add_task(recording("f", "added"))
+      end
+      set.add_task(first)
+      expect(set.wait(20)).to be(true)
+      expect(calls).to eq(["first", "inner", [:on_complete, "added"]])
+    end
+
+    it "retries on the same set" do
+      set = described_class.new(client_of(answering_server))
+      set.add_task(recording("raise", "boom", retry_count: 2))
+      expect(set.wait(20)).to be(false)
+      exception = [:on_exception, "boom"]
+      expect(calls).to eq([exception, [:on_retry, 1], exception, [:on_retry, 2], exception, [:on_fail]])
+    end
+
+    it "refuses a time-out that is no number" do
+      set = described_class.new(client_of(answering_server))
+      set.add_task(recording("f"))
+      expect { set.wait("1") }.to raise_error(StandardError)
+      expect(set.wait(20)).to be(true)
+    end
+  end
+
+  describe "a time-out" do
+    it "leaves the tasks in the set, and the next wait reads on" do
+      gate = Queue.new
+      server = scripted_server do |peer|
+        peer.accept_job("H:1")
+        peer.accept_job("H:2")
+        peer.reply(:work_complete, "H:2", "quick").write("\0RES\0\0\0\x0D\0\0\0\x08H:")
+        gate.pop
+        peer.write("1\0slow").reply(:noop)
+      end
+      set = described_class.new(client_of(server))
+      set.add_task(recording("f", "slow"))
+      set.add_task(recording("f", "quick"))
+      expect(set.wait(0.2)).to be(false)
+      expect([set.size, calls]).to eq([1, [[:on_complete, "quick"]]])
+      gate << true
+      expect(set.wait_forever).to be(true)
+      expect(calls.last).to eq([:on_complete, "slow"])
+      expect(server.connections.size).to eq(1)
+    end
+
+    it "is 1 second unless told otherwise" do
+      set = described_class.new(client_of(answering_server))
+      set.add_task(recording("hold"))
+      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      expect(set.wait).to be(false)
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be_between(0.9, 10)
+    end
+
+    it "is not put off by a server that sends a byte now and then" do
+      server = scripted_server do |peer|
+        peer.accept_job("H:1")
+        loop { peer.reply(:work_status, "H:1", "1", "2") && sleep(0.01) }
+      end
+      set = described_class.new(client_of(server))
+      set.add_task(recording("f"))
+      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      expect(set.wait(0.3)).to be(false)
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be_between(0.3, 10)
+      set.give_up
+    end
+  end
+
+  describe "#give_up" do
+    it "leaves late replies to nobody" do
+      gate = Queue.new
+      server = scripted_server do |peer|
+        2.times { |index| peer.accept_job("H:#{index}") }
+        gate.pop
+        2.times { |index| peer.reply(:work_data, "H:#{index}", "late").reply(:work_complete, "H:#{index}", "late") }
+        peer.accept_job("H:9")
+        peer.reply(:work_complete, "H:9", "mine")
+      end
+      client = client_of(server)
+      set = described_class.new(client)
+      2.times { |index| set.add_task(recording("f", index.to_s)) }
+      expect(set.wait(0.1)).to be(false)
+      set.give_up
+      expect(set.size).to eq(0)
+      gate << true
+      expect(client.do_task(Gearman::Task.new("f"), 20)).to eq("mine")
+      expect(calls).to eq([])
+      expect(server.connections.size).to eq(1)
+    end
+  end
+
+  describe "the loss of a server" do
+    it "names the tasks in doubt behind what the others owe, and those have left the set" do
+      lost = Queue.new
+      dying = scripted_server do |peer|
+        peer.accept_job("H:1")
+        peer.close
+        lost << true
+      end
+      live = scripted_server do |peer|
+        peer.accept_job("H:1")
+        lost.pop
+        peer.reply(:work_complete, "H:1", "late")
+      end
+      tasks = arguments_for([dying, live]).map { |argument| recording("f", argument) }
+      set = described_class.new(client_of(dying, live))
+      tasks.each { |task| set.add_task(task) }
+      expect { set.wait(20) }.to raise_error(Gearman::NetworkError) { |error|
+        expect(error.tasks).to eq([tasks.first])
+        expect(error.message).to eq("#{dying.address}: connection closed by the server; " \
+                                    "outcome unknown of f (#{tasks.first.get_uniq_hash})")
+      }
+      expect(calls).to eq([[:on_complete, "late"]])
+      expect(set.size).to eq(0)
+    end
+
+    it "names ten of many tasks" do
+      server = scripted_server do |peer|
+        12.times { |index| peer.accept_job("H:#{index}") }
+        peer.close
+      end
+      set = described_class.new(client_of(server))
+      12.times { |index| set.add_task(recording("f", index.to_s)) }
+      expect { set.wait(20) }.to raise_error(Gearman::NetworkError, / f \(\h+\)(, f \(\h+\)){9}, (and )?2 more\z/)
+    end
+  end
+
+  describe "a task that a server refuses" do
+    it "leaves the set and harms no other" do
+      server = scripted_server do |peer|
+        peer.accept_job("H:1")
+        peer.request && peer.reply(:error, "QUEUE_ERROR", "Job queue is full")
+        peer.accept_job("H:3")
+        peer.reply(:work_complete, "H:1", "one").reply(:work_complete, "H:3", "three")
+      end
+      set = described_class.new(client_of(server))
+      %w[1 2 3].each { |data| set.add_task(recording("f", data)) }
+      expect { set.wait(20) }
+        .to raise_error(Gearman::ProtocolError,
+                        "Received error when we were expecting JOB_CREATED: QUEUE_ERROR Job queue is full (f)")
+      expect(set.wait(20)).to be(false)
+      expect(calls).to eq([[:on_complete, "one"], [:on_complete, "three"]])
+    end
+
+    it "is also one that cannot be sent" do
+      set = described_class.new(client_of(answering_server))
+      set.add_task(recording("f", "one"))
+      set.add_task(recording("f\0", "two"))
+      set.add_task(recording("f", "three"))
+      expect { set.wait(20) }.to raise_error(Gearman::InvalidArgsError, /NUL byte/)
+      set.wait(20)
+      expect(calls).to eq([[:on_complete, "one"], [:on_complete, "three"]])
+    end
+  end
+
+  describe "a non-local exit out of a callback" do
+    def leave(how)
+      case how
+      when :raise then raise "out"
+      when :throw then throw :out
+      when :break then proc { break }.call
+      when :exit then exit(3)
+      else Thread.current.kill
+      end
+    end
+
+    # Waits; the block of the callback may return out of this method.
+    def wait_or_return(set, task, callback, how)
+      left = false
+      task.public_send(callback) do |*|
+        next if left
+
+        left = true
+        return :left if how == :return
+
+        leave(how)
+      end
+      set.wait(20)
+    end
+
+    def leave_by(how, set, task, callback)
+      case how
+      when :raise then expect { wait_or_return(set, task, callback, how) }.to raise_error(RuntimeError, "out")
+      when :throw then expect { wait_or_return(set, task, callback, how) }.to throw_symbol(:out)
+      when :break then expect { wait_or_return(set, task, callback, how) }.to raise_error(LocalJumpError)
+      when :exit then expect { wait_or_return(set, task, callback, how) }.to raise_error(SystemExit)
+      when :return then expect(wait_or_return(set, task, callback, how)).to eq(:left)
+      else Thread.new { wait_or_return(set, task, callback, how) }.join
+      end
+    end
+
+    let(:server) { answering_server }
+    let(:client) { client_of(server) }
+
+    %i[raise throw break exit return kill].each do |how|
+      {
+        on_created: "report", on_status: "report", on_data: "report", on_warning: "report", on_complete: "report",
+        on_fail: "fail", on_exception: "raise", on_retry: "raise"
+      }.each do |callback, function|
+        it "(#{how} out of #{callback}) leaves client and set usable" do
+          set = described_class.new(client)
+          task = recording(function, "data", retry_count: callback == :on_retry ? 1 : 0)
+          set.add_task(recording("f", "before"))
+          set.add_task(task)
+          set.add_task(recording("f", "behind"))
+          leave_by(how, set, task, callback)
+          expect(client.do_task(Gearman::Task.new("f", "mine"), 20)).to eq("mine")
+          expect([true, false]).to include(set.wait(20))
+          expect(set.size).to eq(0)
+          expect(calls).to include([:on_complete, "before"], [:on_complete, "behind"])
+          expect(calls.count([:on_complete, "behind"])).to eq(1)
+          expect(client.do_task(Gearman::Task.new("f", "last"), 20)).to eq("last")
+          expect(server.connections.size).to be <= 2
+        end
+      end
+    end
+
+    it "loses none of the events behind it" do
+      set = described_class.new(client)
+      task = recording("report", "data")
+      task.on_status { |*| raise "out" }
+      set.add_task(task)
+      expect { set.wait(20) }.to raise_error("out")
+      expect(set.wait(20)).to be(true)
+      expect(calls).to eq([[:on_data, "data"], [:on_warning, "data"], [:on_complete, "data"]])
+    end
+
+    it "out of do_task ends the task; the next call is right" do
+      task = recording("report", "data")
+      task.on_data { |*| raise "out" }
+      expect { client.do_task(task, 20) }.to raise_error("out")
+      20.times { |index| expect(client.do_task(Gearman::Task.new("f", index.to_s), 20)).to eq(index.to_s) }
+      expect(server.connections.size).to eq(1)
+    end
+  end
+end

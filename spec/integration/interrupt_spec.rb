@@ -1,0 +1,166 @@
+# frozen_string_literal: true
+
+require "timeout"
+
+# Interrupts at any moment: the call they hit ends, every other call gets its own answer.
+RSpec.describe "an interrupted client", :quiet do
+  interruption = Class.new(StandardError)
+
+  let(:server) { start_embedded_server }
+  let(:client) { remember(Gearman::Client.new(server.address), :close) }
+
+  before { start_worker(server, "echo" => ->(data, _job) { data }) }
+
+  def echo(text, by: client)
+    by.do_task(Gearman::Task.new("echo", text, coalesce: false), JobServers::PATIENCE)
+  end
+
+  # The sockets of clients that are open in this process.
+  def open_sockets
+    GC.start
+    ObjectSpace.each_object(TCPSocket).count { |socket| !socket.closed? }
+  end
+
+  # The seconds that one call takes: interrupts are spread over about twice that.
+  def call_time
+    echo("warm")
+    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    20.times { echo("time") }
+    (Process.clock_gettime(Process::CLOCK_MONOTONIC) - start) / 20
+  end
+
+  # Runs calls in a thread until it is told to stop; what is interrupted is tried again. Returns the thread, whose
+  # value is [finished calls, wrong answers, interrupts].
+  def calling_thread(interruption, stop)
+    # The mask is handed down: a thread can be hit before its first line.
+    Thread.handle_interrupt(interruption => :never) do
+      Thread.new do
+        counts = [0, [], 0]
+        until stop.call
+          begin
+            text = "call #{counts[0]}"
+            answer = Thread.handle_interrupt(interruption => :immediate) { echo(text) }
+            counts[0] += 1
+            counts[1] << answer unless answer == text
+          rescue interruption
+            counts[2] += 1
+          end
+        end
+        counts
+      end
+    end
+  end
+
+  it "by Timeout: the next call is right" do
+    limit = call_time * 2
+    interrupted = 0
+    300.times do |index|
+      answer = Timeout.timeout(rand * limit) { echo("first #{index}") }
+      expect(answer).to eq("first #{index}")
+    rescue Timeout::Error
+      interrupted += 1
+      expect(echo("second #{index}")).to eq("second #{index}")
+    end
+    expect(interrupted).to be > 20
+    expect(open_sockets).to be <= 12
+  end
+
+  it "by Thread#raise: no other call is wrong, and no socket is left over" do
+    before = open_sockets
+    time = call_time
+    stopped = false
+    threads = Array.new(3) { calling_thread(interruption, -> { stopped }) }
+    300.times do
+      threads.sample.raise(interruption)
+      sleep(rand * time)
+    end
+    stopped = true
+    results = threads.map(&:value)
+    expect(results.flat_map { |_, wrong, _| wrong }).to eq([])
+    expect(results.sum(&:last)).to be > 100
+    expect(results.sum(&:first)).to be > 20
+    client.close
+    eventually("no socket more than before") { open_sockets <= before }
+  end
+
+  it "by Thread#kill: the next call is right, and no socket stays taken" do
+    time = call_time
+    killed = 0
+    200.times do |index|
+      victim = Thread.new { echo("victim #{index}") }
+      sleep(rand * time * 1.5)
+      victim.kill.join
+      killed += 1 if victim.value.nil?
+      expect(echo("next #{index}")).to eq("next #{index}")
+    end
+    expect(killed).to be > 10
+    connection = client.instance_variable_get(:@connection_pool).connections.first
+    leases = Array.new(64) { connection.lease(5) }
+    leases.each { |lease| connection.release(lease) }
+  end
+
+  it "in the middle of a big submission: the next call is right" do
+    slow = scripted_server do |peer|
+      loop do
+        peer.accept_job("H:1")
+        peer.reply(:work_complete, "H:1", "right")
+      end
+    end
+    other = remember(Gearman::Client.new(slow.address), :close)
+    20.times do
+      interrupted = Thread.new { other.do_task(Gearman::Task.new("f", "x" * 5_000_000)) }
+      interrupted.report_on_exception = false
+      sleep(rand * 0.01)
+      interrupted.raise(interruption)
+      begin
+        interrupted.value
+      rescue interruption
+        nil
+      end
+    end
+    expect(other.do_task(Gearman::Task.new("f"), JobServers::PATIENCE)).to eq("right")
+  end
+
+  it "while it connects, and while it waits for a socket" do
+    client
+    connection = client.instance_variable_get(:@connection_pool).get_connection
+    leases = Array.new(64) { connection.lease }
+    waiting = Thread.new { echo("waiting") }
+    waiting.report_on_exception = false
+    eventually("a thread that waits") { waiting.status == "sleep" }
+    waiting.raise(interruption)
+    expect { waiting.value }.to raise_error(interruption)
+    leases.each { |lease| connection.release(lease) }
+    expect(echo("next")).to eq("next")
+  end
+
+  it "by a signal", :process do
+    echo("before")
+    parent = in_child do
+      main = Thread.current
+      trap("INT", "DEFAULT")
+      interrupting = Thread.new do
+        eventually("a thread that waits") { main.status == "sleep" }
+        Process.kill("INT", Process.pid)
+      end
+      begin
+        client.do_task(Gearman::Task.new("nobody does this"))
+      rescue Interrupt
+        interrupting.join
+        [:interrupted, echo("behind")]
+      end
+    end
+    expect(parent).to eq([:interrupted, "behind"])
+  end
+
+  it "by IO#close of its socket" do
+    connection = client.instance_variable_get(:@connection_pool).get_connection
+    socket = connection.socket
+    waiting = Thread.new { connection.read_response }
+    waiting.report_on_exception = false
+    eventually("a thread that waits") { waiting.status == "sleep" }
+    socket.close
+    expect { waiting.value }.to raise_error(Gearman::NetworkError, /\A#{server.address}: /)
+    expect(echo("next")).to eq("next")
+  end
+end
