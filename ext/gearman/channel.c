@@ -19,9 +19,10 @@
 enum { WRITE_SIZE = 64 * 1024, INITIAL_EXPECTED = 16 };
 
 static VALUE cChannel, cBasicSocket;
-static ID id_OpenSSL, id_OpenSSLError, id_close, id_read_nonblock, id_readpartial, id_to_io, id_write,
-    id_write_nonblock;
-static VALUE no_exception; /* {exception: false} */
+static ID id_OpenSSL, id_OpenSSLError, id_close, id_handle_interrupt, id_read_nonblock, id_readpartial, id_to_io,
+    id_write, id_write_nonblock;
+static VALUE no_exception;  /* {exception: false} */
+static VALUE no_interrupts; /* {Object => :never} */
 
 /* Process.daemon runs no fork hook of Ruby's, so the C library's counts the generations of processes. */
 static atomic_uint generation;
@@ -49,10 +50,12 @@ typedef struct {
     VALUE io;      /* nil: closed */
     VALUE wait_io; /* the IO below `io` */
     VALUE peer;
-    VALUE mutex; /* for sockets whose reads and writes are Ruby methods */
-    VALUE kept;  /* replies for read_response that came while another was awaited; nil or an Array */
+    VALUE mutex;    /* for sockets whose reads and writes are Ruby methods */
+    VALUE kept;     /* replies for read_response that came while another was awaited; nil or an Array */
+    VALUE unclosed; /* the socket, closed while a thread was in recv() on it */
     bool plain;
     bool blocking; /* recv() waits for a moment, see gm_channel_await */
+    bool reading;  /* a thread is in it */
     bool more;     /* the last read filled all its room */
     int read_events, write_events;
     unsigned generation;
@@ -95,7 +98,14 @@ static void free_job(open_job *job)
 static int free_each_job(st_data_t key, st_data_t value, st_data_t unused)
 {
     free_job((open_job *)value);
-    return ST_DELETE;
+    return ST_CONTINUE;
+}
+
+static void free_jobs(channel *ch)
+{
+    if (!ch->jobs || ch->jobs->num_entries == 0) return;
+    st_foreach(ch->jobs, free_each_job, 0);
+    st_clear(ch->jobs);
 }
 
 static void channel_mark(void *data)
@@ -106,6 +116,7 @@ static void channel_mark(void *data)
     rb_gc_mark_movable(ch->peer);
     rb_gc_mark_movable(ch->mutex);
     rb_gc_mark_movable(ch->kept);
+    rb_gc_mark_movable(ch->unclosed);
 }
 
 static void channel_compact(void *data)
@@ -116,6 +127,7 @@ static void channel_compact(void *data)
     ch->peer = rb_gc_location(ch->peer);
     ch->mutex = rb_gc_location(ch->mutex);
     ch->kept = rb_gc_location(ch->kept);
+    ch->unclosed = rb_gc_location(ch->unclosed);
 }
 
 void gm_lease_release(gm_lease *lease)
@@ -129,10 +141,8 @@ static void channel_free(void *data)
     gm_parser_free(&ch->parser);
     gm_buffer_free(&ch->out);
     xfree(ch->expected);
-    if (ch->jobs) {
-        st_foreach(ch->jobs, free_each_job, 0);
-        st_free_table(ch->jobs);
-    }
+    free_jobs(ch);
+    if (ch->jobs) st_free_table(ch->jobs);
     if (ch->lease) gm_lease_release(ch->lease);
     xfree(ch);
 }
@@ -164,7 +174,7 @@ static VALUE channel_allocate(VALUE klass)
 {
     channel *ch;
     VALUE self = TypedData_Make_Struct(klass, channel, &channel_type, ch);
-    ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = Qnil;
+    ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = ch->unclosed = Qnil;
     gm_parser_init(&ch->parser, GM_RES, GM_DEFAULT_MAX_PACKET);
     gm_buffer_init(&ch->out);
     ch->conversation = 1;
@@ -208,6 +218,8 @@ VALUE gm_channel_new(VALUE io, VALUE peer, bool own)
 
 static bool foreign(const channel *ch) { return ch->generation != atomic_load(&generation); }
 
+bool gm_channel_foreign(VALUE self) { return foreign(get(self)); }
+
 bool gm_channel_usable(VALUE self)
 {
     channel *ch = get(self);
@@ -236,6 +248,17 @@ static VALUE close_io(VALUE io) { return rb_check_funcall(io, id_close, 0, NULL)
 
 static VALUE closed_anyway(VALUE io, VALUE error) { return Qnil; }
 
+static VALUE close_masked(RB_BLOCK_CALL_FUNC_ARGLIST(unused, io))
+{
+    return rb_rescue2(close_io, io, closed_anyway, Qnil, rb_eIOError, rb_eSystemCallError, ssl_error(), (VALUE)0);
+}
+
+/* Ruby forgets the descriptor before it closes it: an interrupt in between would leak it. */
+static void close_uninterrupted(VALUE io)
+{
+    rb_block_call(rb_cThread, id_handle_interrupt, 1, &no_interrupts, close_masked, io);
+}
+
 void gm_channel_close(VALUE self)
 {
     channel *ch = get(self);
@@ -243,16 +266,20 @@ void gm_channel_close(VALUE self)
     if (NIL_P(io)) return;
     ch->io = Qnil;
     if (foreign(ch)) {
-        io = ch->wait_io; /* a goodbye of TLS from a child would end the parent's session */
-    } else if (ch->plain) {
-        shutdown(descriptor(io), SHUT_RDWR); /* the server is to see it, even if an interrupt is raised here */
+        close_uninterrupted(ch->wait_io); /* a goodbye of TLS would end the parent's session */
+    } else if (ch->reading) {
+        /* Another thread is in recv(): the number of the descriptor must not be given away under it. */
+        RB_OBJ_WRITE(self, &ch->unclosed, io);
+        shutdown(descriptor(io), SHUT_RDWR);
+    } else {
+        close_uninterrupted(io);
     }
-    rb_rescue2(close_io, io, closed_anyway, Qnil, rb_eIOError, rb_eSystemCallError, ssl_error(), (VALUE)0);
 }
 
 static gm_io fail(VALUE self, int error)
 {
-    get(self)->error = error;
+    channel *ch = get(self);
+    if (!NIL_P(ch->io)) ch->error = error;
     gm_channel_close(self);
     return GM_IO_CLOSED;
 }
@@ -301,7 +328,8 @@ void gm_channel_begin(VALUE self)
 {
     channel *ch = get(self);
     ch->conversation++;
-    if (ch->jobs && ch->jobs->num_entries) st_foreach(ch->jobs, free_each_job, 0);
+    ch->kept = Qnil;
+    free_jobs(ch);
 }
 
 gm_lease *gm_channel_lease(VALUE self) { return get(self)->lease; }
@@ -379,7 +407,7 @@ static bool answers(gm_command reply, gm_command request)
     case GM_JOB_CREATED:
         return is_submit(request) || gm_is_background(request);
     case GM_ERROR:
-        return is_submit(request) || gm_is_background(request) || request == GM_OPTION_REQ;
+        return !is_grab(request);
     case GM_ECHO_RES:
         return request == GM_ECHO_REQ;
     case GM_OPTION_RES:
@@ -538,7 +566,7 @@ void gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
 
 typedef struct {
     VALUE self;
-    VALUE bytes;
+    VALUE (*function)(VALUE);
     gm_io result;
     int error;
 } ruby_io;
@@ -612,24 +640,17 @@ static VALUE method_failed(VALUE data, VALUE error)
     return Qnil;
 }
 
-typedef struct {
-    VALUE (*function)(VALUE);
-    ruby_io *call;
-} guarded;
-
-static VALUE call_guarded(VALUE data)
+static VALUE call_method(VALUE data)
 {
-    guarded *what = (guarded *)data;
-    return rb_rescue2(what->function, (VALUE)what->call, method_failed, (VALUE)what->call, rb_eIOError,
-                      rb_eSystemCallError, ssl_error(), (VALUE)0);
+    return rb_rescue2(((ruby_io *)data)->function, data, method_failed, data, rb_eIOError, rb_eSystemCallError,
+                      ssl_error(), (VALUE)0);
 }
 
 /* Reads or writes through the methods of an IO that is no plain socket; one thread at a time. */
 static gm_io by_method(VALUE self, VALUE (*function)(VALUE))
 {
-    ruby_io call = {.self = self, .result = GM_IO_OK};
-    guarded what = {function, &call};
-    rb_mutex_synchronize(get(self)->mutex, call_guarded, (VALUE)&what);
+    ruby_io call = {.self = self, .function = function, .result = GM_IO_OK};
+    rb_mutex_synchronize(get(self)->mutex, call_method, (VALUE)&call);
     return call.result == GM_IO_CLOSED ? fail(self, call.error) : call.result;
 }
 
@@ -652,7 +673,9 @@ gm_io gm_channel_send(VALUE self)
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return GM_IO_AGAIN;
         } else if (errno != EINTR) {
-            return fail(self, errno);
+            int error = errno;
+            while (gm_channel_fill(self) == GM_IO_OK) continue; /* what the server had to say before */
+            return fail(self, error);
         }
     }
     gm_buffer_trim(&ch->out);
@@ -822,7 +845,14 @@ static gm_io await_shortly(VALUE self, channel *ch)
 {
     short_read what = {.fd = descriptor(ch->io)};
     if (what.fd < 0) return fail(self, EBADF);
+    ch->reading = true;
     rb_nogvl(read_shortly, &what, RUBY_UBF_IO, NULL, RB_NOGVL_INTR_FAIL);
+    ch->reading = false;
+    if (!NIL_P(ch->unclosed)) {
+        VALUE io = ch->unclosed;
+        ch->unclosed = Qnil;
+        close_uninterrupted(io);
+    }
     if (!what.ran || (what.read < 0 && what.error == EINTR)) {
         rb_thread_check_ints();
         return GM_IO_AGAIN;
@@ -840,7 +870,7 @@ gm_io gm_channel_await(VALUE self, gm_deadline deadline)
     channel *ch = get(self);
     if (!gm_channel_usable(self)) return GM_IO_CLOSED;
     int events = gm_channel_events(self);
-    if (ch->blocking && events == RUBY_IO_READABLE && NIL_P(rb_fiber_scheduler_current()) &&
+    if (ch->blocking && !ch->reading && events == RUBY_IO_READABLE && NIL_P(rb_fiber_scheduler_current()) &&
         (deadline == GM_NEVER || deadline - gm_now() > SOON)) {
         gm_io result = await_shortly(self, ch);
         if (result != GM_IO_AGAIN) return result;
@@ -972,7 +1002,6 @@ static VALUE await_reply(VALUE data)
             ex->answered = true;
             return pair(&reply);
         }
-        if (reply.slot == GM_NOBODY) continue;
         channel *ch = get(ex->self);
         if (NIL_P(ch->kept)) RB_OBJ_WRITE(ex->self, &ch->kept, rb_ary_new());
         rb_ary_push(ch->kept, pair(&reply));
@@ -1044,6 +1073,7 @@ void Init_gearman_channel(void)
     id_OpenSSL = rb_intern("OpenSSL");
     id_OpenSSLError = rb_intern("OpenSSLError");
     id_close = rb_intern("close");
+    id_handle_interrupt = rb_intern("handle_interrupt");
     id_read_nonblock = rb_intern("read_nonblock");
     id_readpartial = rb_intern("readpartial");
     id_to_io = rb_intern("to_io");
@@ -1054,6 +1084,9 @@ void Init_gearman_channel(void)
     no_exception = rb_hash_new();
     rb_hash_aset(no_exception, ID2SYM(rb_intern("exception")), Qfalse);
     rb_gc_register_mark_object(rb_obj_freeze(no_exception));
+    no_interrupts = rb_hash_new();
+    rb_hash_aset(no_interrupts, rb_cObject, ID2SYM(rb_intern("never")));
+    rb_gc_register_mark_object(rb_obj_freeze(no_interrupts));
 
     cChannel = rb_define_class_under(gm_mGearman, "Channel", rb_cObject);
     rb_gc_register_mark_object(cChannel);

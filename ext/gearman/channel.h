@@ -50,6 +50,9 @@ void gm_channel_check(VALUE value);
 /* Whether it can be used: not closed, and opened by this process. */
 bool gm_channel_usable(VALUE self);
 
+/* Whether it was opened by another process, before a fork. */
+bool gm_channel_foreign(VALUE self);
+
 /* Closes it for want of answers. */
 void gm_channel_give_up(VALUE self);
 
@@ -83,7 +86,7 @@ gm_lease *gm_channel_lease(VALUE self);
 /* Ends a reference to a lease and frees it with the last one. */
 void gm_lease_release(gm_lease *lease);
 
-/* When something was last sent or received on it. */
+/* When gm_channel_touch was last called. */
 gm_deadline gm_channel_last_used(VALUE self);
 
 /* Whether replies or results are still to come. */

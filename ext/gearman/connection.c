@@ -6,16 +6,16 @@
  * said in Ruby; here is what runs for each conversation.
  */
 
-enum {
-    LOOKED_AT_AFTER = 1000000000
-}; /* nanoseconds without use until a channel is looked at before it is written on */
+/* Nanoseconds without use until a channel is looked at before it is written on, and until it is closed. */
+#define LOOKED_AT_AFTER ((gm_deadline)1000000000)
+#define UNUSED_FOR (60 * LOOKED_AT_AFTER)
 
 static ID id_channels, id_open_channel, id_released, id_waiting;
 
 /* Whether an idle channel can carry another conversation. Late packets on it are dropped. */
 static VALUE fit(VALUE channel)
 {
-    if (!gm_channel_usable(channel) || gm_channel_sent(channel) != gm_channel_queued(channel)) return Qfalse;
+    if (!gm_channel_usable(channel)) return Qfalse;
     gm_channel_begin(channel);
     if (gm_now() - gm_channel_last_used(channel) < LOOKED_AT_AFTER) return Qtrue;
     gm_reply reply;
@@ -32,7 +32,7 @@ static VALUE take_idle(VALUE channels)
     for (long i = RARRAY_LEN(channels) - 1; i >= 0; i--) {
         VALUE channel = rb_ary_entry(channels, i);
         gm_lease *lease = NIL_P(channel) ? NULL : gm_channel_lease(channel);
-        if (!lease || lease->taken) continue;
+        if (!lease || (lease->taken && !gm_channel_foreign(channel))) continue;
         lease->taken = true;
         int state;
         VALUE can = rb_protect(fit, channel, &state);
@@ -60,12 +60,25 @@ VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
     }
 }
 
+/* Closes the channel that was not used for the longest time, if that is long enough and nothing is owed on it. */
+static void close_unused(VALUE channels)
+{
+    VALUE oldest = rb_ary_entry(channels, 0);
+    if (RARRAY_LEN(channels) < 2 || gm_channel_lease(oldest)->taken || gm_channel_owes(oldest)) return;
+    if (gm_now() - gm_channel_last_used(oldest) < UNUSED_FOR) return;
+    rb_ary_delete(channels, oldest);
+    gm_channel_close(oldest);
+}
+
 void gm_connection_release(VALUE self, VALUE channel)
 {
     VALUE channels = rb_ivar_get(self, id_channels);
+    /* What was queued and not sent must not go out with the next conversation's. */
+    if (gm_channel_sent(channel) != gm_channel_queued(channel)) gm_channel_close(channel);
     gm_channel_begin(channel);
     gm_channel_touch(channel);
     gm_channel_lease(channel)->taken = false;
+    close_unused(channels);
     long last = RARRAY_LEN(channels) - 1;
     if (last > 0 && rb_ary_entry(channels, last) != channel) {
         rb_ary_delete(channels, channel);

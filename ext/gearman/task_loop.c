@@ -29,7 +29,8 @@ typedef struct {
 } server_line;
 
 typedef struct {
-    VALUE tasks; /* Array: slot => task */
+    VALUE tasks;  /* Array: slot => task */
+    VALUE events; /* Array: what run() is to return next */
     server_line *lines;
     uint32_t line_count;
     task_slot *slots;
@@ -47,6 +48,7 @@ static void loop_mark(void *data)
 {
     task_loop *loop = data;
     rb_gc_mark_movable(loop->tasks);
+    rb_gc_mark_movable(loop->events);
     for (uint32_t i = 0; i < loop->line_count; i++) {
         rb_gc_mark_movable(loop->lines[i].connection);
         rb_gc_mark_movable(loop->lines[i].channel);
@@ -57,6 +59,7 @@ static void loop_compact(void *data)
 {
     task_loop *loop = data;
     loop->tasks = rb_gc_location(loop->tasks);
+    loop->events = rb_gc_location(loop->events);
     for (uint32_t i = 0; i < loop->line_count; i++) {
         loop->lines[i].connection = rb_gc_location(loop->lines[i].connection);
         loop->lines[i].channel = rb_gc_location(loop->lines[i].channel);
@@ -102,12 +105,6 @@ static task_loop *get(VALUE self)
     return loop;
 }
 
-static gm_deadline interval(VALUE seconds)
-{
-    gm_deadline deadline = gm_deadline_in(seconds);
-    return deadline == GM_NEVER ? GM_NEVER : deadline - gm_now();
-}
-
 /*
  * call-seq: new(patience, create_timeout)
  *
@@ -117,8 +114,8 @@ static gm_deadline interval(VALUE seconds)
 static VALUE loop_initialize(VALUE self, VALUE patience, VALUE create_timeout)
 {
     task_loop *loop = get(self);
-    loop->patience = interval(patience);
-    loop->create_timeout = interval(create_timeout);
+    loop->patience = gm_interval(patience);
+    loop->create_timeout = gm_interval(create_timeout);
     return self;
 }
 
@@ -126,7 +123,7 @@ static VALUE loop_allocate(VALUE klass)
 {
     task_loop *loop;
     VALUE self = TypedData_Make_Struct(klass, task_loop, &loop_type, loop);
-    loop->tasks = Qnil;
+    loop->tasks = loop->events = Qnil;
     loop->patience = loop->create_timeout = loop->look_at = GM_NEVER;
     RB_OBJ_WRITE(self, &loop->tasks, rb_ary_new());
     return self;
@@ -255,9 +252,15 @@ static void ask_after(task_loop *loop, uint32_t index, uint32_t slot)
 /* A job that the server does not know, twice, behind all that it had to say, has ended without telling how. */
 static void add_status(task_loop *loop, VALUE events, uint32_t slot, const gm_reply *reply)
 {
-    gm_slice known = reply->parts[1];
-    if (known.length != 1 || known.bytes[0] != '0') return;
     uint32_t index = loop->slots[slot].index;
+    gm_slice known = reply->parts[1], handle = gm_channel_handle_of(loop->lines[index].channel, slot);
+    if (handle.length != reply->parts[0].length || memcmp(handle.bytes, reply->parts[0].bytes, handle.length)) {
+        return; /* the task that was asked after has ended, another has its slot */
+    }
+    if (known.length != 1 || known.bytes[0] != '0') {
+        loop->slots[slot].unknown = 0;
+        return;
+    }
     if (++loop->slots[slot].unknown < 2) {
         ask_after(loop, index, slot);
         return;
@@ -438,10 +441,15 @@ static VALUE loop_run(VALUE self, VALUE timeout)
 {
     task_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);
-    VALUE events = rb_ary_new();
+    /* An interrupt leaves what has happened already to the next run. */
+    if (NIL_P(loop->events)) RB_OBJ_WRITE(self, &loop->events, rb_ary_new());
     for (;;) {
-        turn(loop, events);
-        if (RARRAY_LEN(events) > 0 || loop->open_count == 0) return events;
+        turn(loop, loop->events);
+        if (RARRAY_LEN(loop->events) > 0 || loop->open_count == 0) {
+            VALUE events = loop->events;
+            loop->events = Qnil;
+            return events;
+        }
         if (loop->look_at <= gm_now()) {
             look_after(loop);
             continue;

@@ -14,7 +14,7 @@ gm_deadline gm_now(void)
     return (gm_deadline)now.tv_sec * NANOSECONDS + now.tv_nsec;
 }
 
-gm_deadline gm_deadline_in(VALUE seconds)
+gm_deadline gm_interval(VALUE seconds)
 {
     if (NIL_P(seconds)) return GM_NEVER;
     if (!FIXNUM_P(seconds) && !RB_FLOAT_TYPE_P(seconds) && !RTEST(rb_obj_is_kind_of(seconds, rb_cNumeric))) {
@@ -22,15 +22,16 @@ gm_deadline gm_deadline_in(VALUE seconds)
     }
     double relative = NUM2DBL(seconds);
     if (isnan(relative)) rb_raise(gm_eInvalidArgsError, "a time-out is a number of seconds or nil, not NaN");
-    if (relative <= 0) return gm_now();
-    if (relative > 1e9) return GM_NEVER; /* beyond 30 years */
-    return gm_now() + (gm_deadline)(relative * NANOSECONDS);
+    if (relative <= 0) return 0;
+    return relative > 1e9 ? GM_NEVER : (gm_deadline)(relative * NANOSECONDS); /* 30 years are for ever */
 }
+
+gm_deadline gm_deadline_in(VALUE seconds) { return gm_deadline_after(gm_interval(seconds)); }
 
 gm_deadline gm_deadline_after(gm_deadline interval)
 {
-    gm_deadline now = gm_now();
-    return interval > GM_NEVER - now ? GM_NEVER : now + interval;
+    if (interval == GM_NEVER) return GM_NEVER;
+    return gm_now() + interval;
 }
 
 VALUE gm_seconds_until(gm_deadline deadline)

@@ -20,6 +20,9 @@ gm_deadline gm_deadline_after(gm_deadline interval);
 /* What is left until a deadline as Ruby has it: a Float of seconds, never below 0; nil for GM_NEVER. */
 VALUE gm_seconds_until(gm_deadline deadline);
 
+/* `seconds` in nanoseconds (nil: GM_NEVER; below 0: 0). Raises as gm_deadline_in. */
+gm_deadline gm_interval(VALUE seconds);
+
 /* The earlier of two. */
 static inline gm_deadline gm_earlier(gm_deadline one, gm_deadline other) { return one < other ? one : other; }
 

@@ -149,7 +149,7 @@ static void connect(worker_loop *loop, long index)
     VALUE channel = rb_funcall(loop->worker, id_channel_to, 1, connection_at(loop, index));
     server_entry *server = &loop->servers[index];
     if (NIL_P(channel)) {
-        gm_deadline due = gm_deadline_in(rb_funcall(connection_at(loop, index), id_retry_in, 0));
+        gm_deadline due = gm_deadline_in(rb_funcall(loop->worker, id_retry_in, 1, connection_at(loop, index)));
         gm_deadline soon = gm_now() + CONNECTING;
         server->connect_at = due > soon ? due : soon;
         return;
@@ -174,36 +174,26 @@ static void lost(worker_loop *loop, long index, VALUE channel, bool silent)
     loop->servers[index].connect_at = gm_deadline_in(rb_funcall(loop->worker, id_lost, 2, connection, reason));
 }
 
-/* Sends what was queued behind `start`. Returns false when the server is lost. */
-static bool flush(worker_loop *loop, long index, VALUE channel, uint64_t start)
+/* Sends a packet, and a grab behind it. Returns false when the server is lost. */
+static bool post(worker_loop *loop, long index, VALUE channel, gm_command command, const gm_slice *parts, size_t count,
+                 bool and_grab)
 {
+    gm_command grab = loop->ours ? GM_GRAB_JOB_UNIQ : GM_GRAB_JOB;
+    uint64_t start = gm_channel_queued(channel);
+    gm_channel_queue(channel, command == GM_GRAB_JOB ? grab : command, parts, count, 0);
+    if (and_grab) gm_channel_queue(channel, grab, NULL, 0, 0);
+    if (and_grab || command == GM_GRAB_JOB) loop->servers[index].state = GRABBING;
     gm_io result = gm_channel_flush(channel, start, GM_NEVER, loop->network_timeout, true);
     if (result == GM_IO_OK) return true;
     lost(loop, index, channel, result == GM_IO_TIMEOUT);
     return false;
 }
 
-static void queue_grab(worker_loop *loop, long index, VALUE channel)
-{
-    gm_channel_queue(channel, loop->ours ? GM_GRAB_JOB_UNIQ : GM_GRAB_JOB, NULL, 0, 0);
-    loop->servers[index].state = GRABBING;
-}
-
-static bool grab(worker_loop *loop, long index, VALUE channel)
-{
-    run_callback(loop, GRABBED);
-    uint64_t start = gm_channel_queued(channel);
-    queue_grab(loop, index, channel);
-    return flush(loop, index, channel, start);
-}
-
 static bool go_to_sleep(worker_loop *loop, long index, VALUE channel)
 {
-    uint64_t start = gm_channel_queued(channel);
-    gm_channel_queue(channel, GM_PRE_SLEEP, NULL, 0, 0);
     loop->servers[index].state = ASLEEP;
     loop->servers[index].asleep_since = gm_now();
-    return flush(loop, index, channel, start);
+    return post(loop, index, channel, GM_PRE_SLEEP, NULL, 0, false);
 }
 
 static bool turn_is_over(worker_loop *loop)
@@ -284,12 +274,9 @@ static void answer(worker_loop *loop, long index, VALUE channel, gm_command comm
     gm_slice parts[2] = {gm_slice_of(handle)};
     size_t count = 1;
     if (command != GM_WORK_FAIL) parts[count++] = gm_slice_of(payload);
-    uint64_t start = gm_channel_queued(channel);
-    gm_channel_queue(channel, command, parts, count, 0);
+    post(loop, index, channel, command, parts, count, more);
     RB_GC_GUARD(handle);
     RB_GC_GUARD(payload);
-    if (more) queue_grab(loop, index, channel);
-    flush(loop, index, channel, start);
 }
 
 /* Runs the job that `reply` assigns. */
@@ -360,9 +347,10 @@ static outcome serve(worker_loop *loop, long index, gm_deadline deadline)
     VALUE channel = channel_at(loop, index);
     if (loop->servers[index].state == AWAKE) {
         withdraw(loop, index);
-        if (!grab(loop, index, channel)) return LOST;
+        run_callback(loop, GRABBED);
+        if (!post(loop, index, channel, GM_GRAB_JOB, NULL, 0, false)) return LOST;
     }
-    gm_deadline limit = gm_now() + loop->network_timeout;
+    gm_deadline limit = gm_deadline_after(loop->network_timeout);
     for (;;) {
         gm_reply reply;
         gm_io result = gm_channel_receive(channel, &reply, gm_earlier(limit, gm_now() + LOOK_UP));
@@ -495,7 +483,7 @@ static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeo
     loop->once = RTEST(once);
     loop->ours = RTEST(ours);
     loop->verbose = RTEST(verbose);
-    loop->network_timeout = (gm_deadline)(NUM2DBL(network_timeout) * 1000) * MILLISECONDS;
+    loop->network_timeout = gm_interval(network_timeout);
     if (loop->count == 0) rb_raise(gm_eNoJobServersError, "no job server is configured");
     for (;;) {
         if (stopping(loop)) return Qfalse;

@@ -49,15 +49,14 @@ module Gearman
       @failures = 0
       @retry_at = 0.0
       @refused = false
-      @opening = 0
       @options = []
       @on_open = nil
       @fresh = nil
       @registered = []
       @monitor = Monitor.new
-      @mutex = Mutex.new
-      @given_back = ConditionVariable.new
-      @waiting = nil
+      @talking = false
+      @pid = nil
+      forget_other_process
     end
 
     # Asks the server for an echo, which takes 3 seconds at most.
@@ -198,7 +197,7 @@ module Gearman
       return @channel if @channel&.usable?
 
       @monitor.synchronize do
-        return @fresh if @fresh # the block of on_open asks for it
+        return @fresh if @fresh&.usable? # the block of on_open asks for it
         return @channel if @channel&.usable?
 
         open_own_channel
@@ -333,6 +332,7 @@ module Gearman
 
     # Called when no channel is idle. Returns nil when one may have been given back.
     def open_channel(timeout)
+      forget_other_process
       return wait_for_channel(timeout) if @channels.size + @opening >= MAX_CHANNELS
 
       @opening += 1
@@ -347,6 +347,17 @@ module Gearman
       channel
     rescue SystemCallError, SocketError, IOError => e
       cannot_connect(e, timeout)
+    end
+
+    # What threads of the parent were about to do is not done in a forked child.
+    def forget_other_process
+      return if @pid == Process.pid
+
+      @pid = Process.pid
+      @opening = 0
+      @waiting = nil
+      @mutex = Mutex.new
+      @given_back = ConditionVariable.new
     end
 
     def cannot_connect(error, timeout)

@@ -19,11 +19,17 @@ module Gearman
     #
     # @api private
     class Failure
+      attr_reader :payload, :reraise
+
       def initialize(payload, reraise = nil)
         @payload = payload
         @reraise = reraise
       end
     end
+
+    # Seconds between tries of a server, at most.
+    RETRY_LIMIT = 2
+    private_constant :RETRY_LIMIT
 
     # @return [String] what the servers list the worker as
     attr_accessor :client_id
@@ -289,27 +295,35 @@ module Gearman
     end
 
     def failed_message(ability, job, error)
+      message = message_of(error)
       logger.error do
-        "#{ability.func_name} #{job.handle} failed: #{error.class}: #{error.message} (#{error.backtrace&.first})"
+        "#{ability.func_name} #{job.handle} failed: #{error.class}: #{message} (#{error.backtrace&.first})"
       end
-      error.message.to_s
+      message
+    end
+
+    # Even an error that cannot say what it is must not end every worker in turn.
+    def message_of(error)
+      String(error.message)
+    rescue StandardError
+      error.class.name.to_s
     end
 
     def run_assigned(ability, handle, argument, connection)
-      result = perform(ability, argument, Job.new(connection, handle))
+      job = Job.new(connection, handle)
+      result = perform(ability, argument, job)
       case result
       when String
         run_work_complete_callback
-        connection.send_update(Packet.encode(:work_complete, handle, result))
+        job.answer(:work_complete, result)
         completed(ability, result, argument)
       when nil
         run_work_fail_callback
-        connection.send_update(Packet.encode(:work_fail, handle))
+        job.answer(:work_fail)
       else
         run_work_exception_callback
-        connection.send_update(Packet.encode(:work_exception, handle, result.instance_variable_get(:@payload)))
-        reraise = result.instance_variable_get(:@reraise)
-        raise reraise if reraise
+        job.answer(:work_exception, result.payload)
+        raise result.reraise if result.reraise
       end
     end
 
@@ -359,14 +373,23 @@ module Gearman
     rescue NetworkError, SocketTimeoutError, ProtocolError => e
       logger.warn { "#{connection.to_host_port}: #{e.message}" } if connection.first_failure?
       nil
+    rescue StandardError => e
+      connection.failed(true)
+      logger.error { "cannot register with #{connection.to_host_port}: #{e.class}: #{e.message}" }
+      nil
+    end
+
+    # Called by the loop. Returns the seconds until a server may be tried again.
+    def retry_in(connection)
+      [connection.retry_in, reconnect_sec, RETRY_LIMIT].min
     end
 
     # Called by the loop when a connection was lost; without a reason, when the server did not answer.
     # Returns the seconds until it may be opened again.
     def lost(connection, reason)
       logger.warn { "lost a job server: #{reason || "#{connection.to_host_port} does not answer"}" }
-      delay = reason ? connection.lost : connection.failed(false)
-      [delay, reconnect_sec].min
+      reason ? connection.lost : connection.failed(false)
+      retry_in(connection)
     end
 
     def log_packet(connection, type, body)

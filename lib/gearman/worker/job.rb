@@ -48,6 +48,13 @@ module Gearman
         report(:work_warning, warning.to_s)
       end
 
+      # Answers the job.
+      #
+      # @api private
+      def answer(type, *parts)
+        report(type, *parts)
+      end
+
       private
 
       def report(type, *parts)
