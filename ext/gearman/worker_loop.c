@@ -402,10 +402,18 @@ static void listen_to(worker_loop *loop, long index)
     gm_reply reply;
     gm_io result;
     while ((result = gm_channel_next(channel, &reply)) == GM_IO_OK) {
-        if (reply.packet.command != GM_NOOP) {
+        switch (reply.packet.command) {
+        case GM_NOOP:
+            if (loop->servers[index].state == ASLEEP) woken(loop, index);
+            break;
+        case GM_JOB_ASSIGN:
+        case GM_JOB_ASSIGN_UNIQ:
+        case GM_JOB_ASSIGN_ALL:
             log_packet(loop, index, &reply);
-        } else if (loop->servers[index].state == ASLEEP) {
-            woken(loop, index);
+            lost(loop, index, channel, false); /* nobody asked for it: the server is to give it to another */
+            return;
+        default:
+            log_packet(loop, index, &reply);
         }
     }
     if (result == GM_IO_CLOSED) lost(loop, index, channel, false);

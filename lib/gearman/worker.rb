@@ -240,6 +240,8 @@ module Gearman
     private
 
     def announcement(func, timeout)
+      raise InvalidArgsError, "the function name is empty" if func.empty?
+
       return Packet.encode(:can_do, func) unless timeout
 
       Packet.encode(:can_do_timeout, func, (timeout * 1000).ceil.to_s)
