@@ -16,12 +16,15 @@ RSpec.describe "examples", :process do
     end
   end
 
-  define_method(:start) do |path, *servers|
-    log = File.join(@logs, path.tr("/", "-"))
-    pid = spawn(RbConfig.ruby, "-I", lib, File.join(folder, "#{path}.rb"), *servers.map(&:address),
-                in: File::NULL, out: log, err: "#{log}.err")
-    (@running ||= {})[pid] = path
+  define_method(:start_script) do |name, script, *arguments|
+    log = File.join(@logs, name.tr("/", "-"))
+    pid = spawn(RbConfig.ruby, "-I", lib, script, *arguments, in: File::NULL, out: log, err: "#{log}.err")
+    (@running ||= {})[pid] = name
     process.new(pid, log)
+  end
+
+  define_method(:start) do |path, *servers|
+    start_script(path, File.join(folder, "#{path}.rb"), *servers.map(&:address))
   end
 
   # Waits for the end of an example, which must be a good one, and returns what it printed.
@@ -126,6 +129,20 @@ RSpec.describe "examples", :process do
     other.kill
     expect(run("several_servers/client", server, other)).to eq(answer)
     stop(worker)
+  end
+
+  it "of the README: a client gets its result from a worker" do
+    programs = File.read(File.expand_path("../README.md", __dir__)).scan(/^```ruby\n(require .+?)^```$/m).flatten
+    expect(programs.size).to eq(2)
+    worker, client = %w[worker client].zip(programs).map do |name, program|
+      script = File.join(@logs, "#{name}.rb")
+      File.write(script, program.gsub("localhost:4730", server.address))
+      start_script("README-#{name}", script)
+    end
+
+    expect(finish(client)).to eq("olleh\n")
+    eventually("the background job") { server.admin("status").match?(/^reverse\t0\t/) }
+    expect(File.size("#{worker.log}.err")).to eq(0)
   end
 
   it "dedupe: has one job serve all who ask for it" do
