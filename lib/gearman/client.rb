@@ -11,7 +11,9 @@ module Gearman
 
     # How many servers a task may find lost before it gives up.
     MAX_LOST = 16
-    private_constant :MAX_LOST
+    # Bytes of a handle or unique: gearmand does not answer what is longer.
+    MAX_KEY_SIZE = 63
+    private_constant :MAX_LOST, :MAX_KEY_SIZE
 
     # @return [Numeric, nil] seconds that a server may take to accept a task
     attr_accessor :task_create_timeout_sec
@@ -92,6 +94,56 @@ module Gearman
       task_set&.give_up
     end
 
+    # Submits many background or scheduled tasks, pipelined. A task without a unique gets one of its own, so
+    # that equal tasks are several jobs.
+    #
+    # @param tasks [Enumerable<Task>]
+    # @yieldparam ended [Integer] how many tasks have been answered, each time that some were
+    # @yieldparam total [Integer]
+    # @return [Array<String, nil>] the handles in the order of the tasks; nil where {Task#error} tells why not
+    # @raise [InvalidArgsError] when somebody would wait for one of the tasks; none is submitted then
+    # @raise [NetworkError] when a server was lost and nobody knows whether it has the {NetworkError#tasks};
+    #   all others have been submitted
+    def submit_all(tasks, &block)
+      tasks = tasks.to_a
+      if (foreground = tasks.find { |task| !task.background? })
+        raise InvalidArgsError, "submit_all takes background and scheduled tasks; #{foreground.func} is neither"
+      end
+
+      BulkSubmission.new(self, tasks).run(&block)
+    end
+
+    # Asks the servers after a job.
+    #
+    # @param handle [String] of at most 63 bytes
+    # @return [JobStatus]
+    # @raise [InvalidArgsError] when the handle is too long
+    # @raise [NoJobServersError] when no server can be reached
+    def job_status(handle)
+      find_status(:get_status, "handle", handle)
+    end
+
+    # Asks the servers after a job.
+    #
+    # @param unique [String] see {Task#get_uniq_hash}, of at most 63 bytes
+    # @return [JobStatus]
+    # @raise [InvalidArgsError] when the unique is too long
+    # @raise [NoJobServersError] when no server can be reached
+    def job_status_by_unique(unique)
+      find_status(:get_status_unique, "unique", unique)
+    end
+
+    # Asks each server for an echo, which takes 3 seconds at most.
+    #
+    # @return [Hash{String => Float, nil}] how many seconds it took, by "host:port"; nil: no answer
+    def ping
+      @connection_pool.connections.to_h do |connection|
+        start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        healthy = connection.is_healthy?
+        [connection.to_host_port, healthy ? Process.clock_gettime(Process::CLOCK_MONOTONIC) - start : nil]
+      end
+    end
+
     # Tells a task what a packet says of it.
     #
     # @param task [Task]
@@ -166,6 +218,26 @@ module Gearman
     end
 
     private
+
+    def find_status(command, name, key)
+      if key.bytesize > MAX_KEY_SIZE
+        raise InvalidArgsError, "a #{name} has at most #{MAX_KEY_SIZE} bytes, not #{key.bytesize}: #{key.inspect}"
+      end
+
+      request = Packet.encode(command, key)
+      status = nil
+      asked = @connection_pool.with_all_connections do |connection|
+        next if status&.known?
+
+        type, body = connection.exchange(request, task_create_timeout_sec)
+        raise ProtocolError, "#{connection.to_host_port}: #{body.tr("\0", " ")}" if type == :error
+
+        status = JobStatus.new(*Packet.split(type, body).drop(1))
+      end
+      raise NoJobServersError, "no job server can be reached to ask after #{key}" if asked.empty? || status.nil?
+
+      status
+    end
 
     def ask(connection, request)
       return connection.exchange(request, task_create_timeout_sec) if connection.respond_to?(:exchange)

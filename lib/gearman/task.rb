@@ -28,6 +28,11 @@ module Gearman
     # @return [Integer] how often it was submitted again
     attr_reader :retries_done
 
+    # @return [String, nil] what the server calls the job of a background task
+    attr_reader :handle
+    # @return [Error, nil] why {Client#submit_all} could not submit it
+    attr_accessor :error
+
     # @param func [#to_s] the function
     # @param arg [Object] the argument: a String as it is, anything else by its to_s
     # @param opts [Hash] on_complete, on_fail, on_retry, on_exception, on_status, on_warning, on_data: see the
@@ -121,6 +126,7 @@ module Gearman
     # @param handle [String]
     # @return [self]
     def handle_created(handle)
+      @handle = handle
       @on_created&.call(handle)
       self
     end
@@ -173,6 +179,14 @@ module Gearman
     # @return [String] 40 hexadecimal digits, or what `hash:` gave
     def get_uniq_hash # rubocop:disable Naming/AccessorMethodName
       @hash ||= @coalesce == false ? own_unique : shared_unique
+    end
+
+    # Gives a task that has none a unique, instead of the one made of its function and argument.
+    #
+    # @return [String] the unique of the task
+    # @api private
+    def unique_or
+      @hash ||= @uniq.nil? ? yield : shared_unique
     end
 
     # @return [String] what is sent as the argument

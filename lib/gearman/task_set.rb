@@ -9,10 +9,12 @@ module Gearman
     # Bytes that may wait to be sent before answers are read.
     WINDOW = 64 * 1024
     # Seconds that a server may be silent until it is asked after a task.
+    #
+    # @api private
     PATIENCE = 10
     # Elements of an event of {TaskLoop#run}.
     EVENT_SIZE = 4
-    private_constant :WINDOW, :PATIENCE, :EVENT_SIZE
+    private_constant :WINDOW, :EVENT_SIZE
 
     # @return [String, nil] the result of the task that completed last
     # @api private
