@@ -62,7 +62,7 @@ typedef struct {
     int error;        /* errno of what closed it */
     gm_status broken; /* or what was wrong with its bytes */
     gm_lease *lease;
-    gm_deadline last_used, last_heard;
+    gm_deadline last_heard;
     gm_parser parser;
     gm_buffer out;
     uint64_t queued, sent;
@@ -179,6 +179,7 @@ static VALUE channel_allocate(VALUE klass)
     gm_buffer_init(&ch->out);
     ch->conversation = 1;
     ch->generation = atomic_load(&generation);
+    ch->last_heard = gm_now();
     ch->read_events = RUBY_IO_READABLE;
     ch->write_events = RUBY_IO_WRITABLE;
     ch->lease = ALLOC(gm_lease);
@@ -334,8 +335,6 @@ void gm_channel_begin(VALUE self)
 
 gm_lease *gm_channel_lease(VALUE self) { return get(self)->lease; }
 gm_deadline gm_channel_last_heard(VALUE self) { return get(self)->last_heard; }
-gm_deadline gm_channel_last_used(VALUE self) { return get(self)->last_used; }
-void gm_channel_touch(VALUE self) { get(self)->last_used = gm_now(); }
 VALUE gm_channel_peer(VALUE self) { return get(self)->peer; }
 VALUE gm_channel_wait_io(VALUE self) { return get(self)->wait_io; }
 

@@ -77,17 +77,11 @@ NORETURN(void gm_channel_raise_unsent(VALUE self));
 /* Begins another conversation: replies and jobs of the one before belong to nobody. */
 void gm_channel_begin(VALUE self);
 
-/* Notes that it was used now. */
-void gm_channel_touch(VALUE self);
-
 /* The lease of the channel, owned by the channel. */
 gm_lease *gm_channel_lease(VALUE self);
 
 /* Ends a reference to a lease and frees it with the last one. */
 void gm_lease_release(gm_lease *lease);
-
-/* When gm_channel_touch was last called. */
-gm_deadline gm_channel_last_used(VALUE self);
 
 /* Whether replies or results are still to come. */
 bool gm_channel_owes(VALUE self);
@@ -102,7 +96,7 @@ bool gm_channel_eager(VALUE self);
 /* Whether a request is for a background job: its JOB_CREATED is all that comes. */
 bool gm_is_background(gm_command request);
 
-/* When something was last read from it. */
+/* When something was last read from it, or it was opened. */
 gm_deadline gm_channel_last_heard(VALUE self);
 
 /* The handle of the open job that `slot` waits for; an empty slice when there is none. Good until anything is read. */

@@ -6,7 +6,7 @@
  * said in Ruby; here is what runs for each conversation.
  */
 
-/* Nanoseconds without use until a channel is looked at before it is written on, and until it is closed. */
+/* Nanoseconds without a word from the server until a channel is looked at before it is written on, and until it is closed. */
 #define LOOKED_AT_AFTER ((gm_deadline)1000000000)
 #define UNUSED_FOR (60 * LOOKED_AT_AFTER)
 
@@ -17,7 +17,7 @@ static VALUE fit(VALUE channel)
 {
     if (!gm_channel_usable(channel)) return Qfalse;
     gm_channel_begin(channel);
-    if (gm_now() - gm_channel_last_used(channel) < LOOKED_AT_AFTER) return Qtrue;
+    if (gm_now() - gm_channel_last_heard(channel) < LOOKED_AT_AFTER) return Qtrue;
     gm_reply reply;
     gm_io result;
     while ((result = gm_channel_fill(channel)) == GM_IO_OK) {
@@ -65,7 +65,7 @@ static void close_unused(VALUE channels)
 {
     VALUE oldest = rb_ary_entry(channels, 0);
     if (RARRAY_LEN(channels) < 2 || gm_channel_lease(oldest)->taken || gm_channel_owes(oldest)) return;
-    if (gm_now() - gm_channel_last_used(oldest) < UNUSED_FOR) return;
+    if (gm_now() - gm_channel_last_heard(oldest) < UNUSED_FOR) return;
     rb_ary_delete(channels, oldest);
     gm_channel_close(oldest);
 }
@@ -76,7 +76,6 @@ void gm_connection_release(VALUE self, VALUE channel)
     /* What was queued and not sent must not go out with the next conversation's. */
     if (gm_channel_sent(channel) != gm_channel_queued(channel)) gm_channel_close(channel);
     gm_channel_begin(channel);
-    gm_channel_touch(channel);
     gm_channel_lease(channel)->taken = false;
     close_unused(channels);
     long last = RARRAY_LEN(channels) - 1;

@@ -170,17 +170,19 @@ module Gearman
     # @raise (see #do_task)
     # @api private
     def submit_background(task)
-      handle = with_connection_for(task) do |connection|
-        if connection.is_a?(Connection)
-          connection.submit(task, task_create_timeout_sec)
-        else
-          submit_by_request(connection, task, task_create_timeout_sec)
-        end
-      end
+      connection = @connection_pool.get_connection(task.get_uniq_hash)
+      handle = if connection.is_a?(Connection)
+                 connection.submit(task, @task_create_timeout_sec)
+               else
+                 submit_by_request(connection, task, @task_create_timeout_sec)
+               end
       task.handle_created(handle)
       handle
-    rescue ServerDownException
-      raise
+    rescue ServerDownException => e
+      raise if (lost = (lost || 0) + 1) > MAX_LOST
+
+      logger.info { "#{task.func} goes to another connection: #{e.message}" }
+      retry
     rescue NetworkError => e
       raise NetworkError.in_doubt(e.message, [task])
     end

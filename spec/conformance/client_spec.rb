@@ -326,7 +326,7 @@ RSpec.describe Gearman::Client, :quiet do
       %i[low high].each { |priority| client.do_task(Gearman::BackgroundTask.new("f", priority.to_s, priority: priority)) }
       client.do_task(Gearman::BackgroundTask.new("f", "normal"))
       start_worker(job_server, "f" => ->(data, _job) { order << data })
-      expect(Array.new(3) { order.pop }).to eq(%w[high normal low])
+      expect(Array.new(3) { pop(order) }).to eq(%w[high normal low])
     end
 
     it "runs a scheduled task not before its time" do
@@ -334,7 +334,7 @@ RSpec.describe Gearman::Client, :quiet do
       runs = Queue.new
       client.do_task(Gearman::Task.new("f", "x", schedule_at: time))
       start_worker(job_server, "f" => ->(*) { runs << Time.now.to_f })
-      expect(runs.pop).to be >= time
+      expect(pop(runs)).to be >= time
     end
 
     describe "#close" do
@@ -372,7 +372,7 @@ RSpec.describe Gearman::Client, :quiet do
             client.do_task(task, 60)
           end
         end
-        first = Array.new(64) { handles.pop }
+        first = Array.new(64) { pop(handles) }
         expect(sockets).to eq(65)
         expect(first.uniq.size).to eq(64)
         expect(handles).to be_empty

@@ -105,7 +105,7 @@ RSpec.describe Gearman::Client, :quiet do
         requests.clear
         client.close
         client.do_task(Gearman::BackgroundTask.new("f"))
-        expect(Array.new(2) { requests.pop }).to eq([[:option_req, "exceptions"], [:submit_job_bg, "f"]])
+        expect(Array.new(2) { pop(requests) }).to eq([[:option_req, "exceptions"], [:submit_job_bg, "f"]])
       end
     end
 
@@ -338,7 +338,7 @@ RSpec.describe Gearman::Client, :quiet do
       end
       client = client_of(server)
       expect(client.do_task(Gearman::Task.new("f"), 20)).to eq("first")
-      closed.pop
+      pop(closed)
       sleep 1.1 # a socket that was used just now is not looked at
       expect(reverse(client)).to eq("cba")
     end
@@ -464,7 +464,7 @@ RSpec.describe Gearman::Client, :quiet do
     2.times do
       expect(client.do_task(Gearman::Task.new("f"), 20)).to eq("x")
       client.close
-      expect(closed.pop).to be(true)
+      expect(pop(closed)).to be(true)
     end
   end
 end

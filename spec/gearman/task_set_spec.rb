@@ -62,7 +62,7 @@ RSpec.describe Gearman::TaskSet, :quiet do
                Gearman::Task.new("epoch", "", schedule_at: 5)]
       tasks.each { |task| task.on_created { |handle| created << [task.func, handle] } }
       expect(tasks.map { |task| set.add_task(task) }).to eq([true, true, true])
-      expect(Array.new(2) { requests.pop[0, 2] }).to eq([[:submit_job_bg, "bg"], [:submit_job_epoch, "epoch"]])
+      expect(Array.new(2) { pop(requests)[0, 2] }).to eq([[:submit_job_bg, "bg"], [:submit_job_epoch, "epoch"]])
       expect(requests).to be_empty
       expect(created).to eq([["bg", "H:1"], ["epoch", "H:1"]])
       expect(set.size).to eq(1)
@@ -128,7 +128,7 @@ RSpec.describe Gearman::TaskSet, :quiet do
       set = described_class.new(client_of(*servers))
       arguments_for(servers).each { |argument| set.add_task(recording("f", argument)) }
       answers = Thread.new do
-        Array.new(3) { held.pop }.each { |peer| peer.reply(:work_complete, "H:1", "done") }
+        Array.new(3) { pop(held) }.each { |peer| peer.reply(:work_complete, "H:1", "done") }
       end
       expect(set.wait(20)).to be(true)
       answers.join

@@ -148,6 +148,12 @@ class ScriptedServer
     def scripted_server(**options, &script)
       remember(ScriptedServer.new(**options, &script))
     end
+
+    # The next thing in a queue; fails where none comes.
+    def pop(queue)
+      eventually("something in the queue") { !queue.empty? }
+      queue.pop
+    end
   end
 end
 
