@@ -1087,6 +1087,13 @@ void Init_gearman_channel(void)
     rb_hash_aset(no_interrupts, rb_cObject, ID2SYM(rb_intern("never")));
     rb_gc_register_mark_object(rb_obj_freeze(no_interrupts));
 
+    /*
+     * Document-class: Gearman::Channel
+     *
+     * One socket to a server, see channel.h.
+     *
+     * @api private
+     */
     cChannel = rb_define_class_under(gm_mGearman, "Channel", rb_cObject);
     rb_gc_register_mark_object(cChannel);
     rb_undef_alloc_func(cChannel);

@@ -477,6 +477,13 @@ void Init_gearman_task_loop(void)
 {
     sym_lost = ID2SYM(rb_intern("lost"));
     sym_unsent = ID2SYM(rb_intern("unsent"));
+    /*
+     * Document-class: Gearman::TaskLoop
+     *
+     * Tasks in flight, see task_loop.c.
+     *
+     * @api private
+     */
     VALUE cTaskLoop = rb_define_class_under(gm_mGearman, "TaskLoop", rb_cObject);
     rb_define_alloc_func(cTaskLoop, loop_allocate);
     rb_undef_method(cTaskLoop, "initialize_copy");

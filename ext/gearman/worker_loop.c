@@ -579,6 +579,13 @@ void Init_gearman_worker_loop(void)
     cFailure = rb_define_class_under(cWorker, "Failure", rb_cObject);
     rb_gc_register_mark_object(cJob);
     rb_gc_register_mark_object(cFailure);
+    /*
+     * Document-class: Gearman::WorkerLoop
+     *
+     * The loop of a worker, see worker_loop.c.
+     *
+     * @api private
+     */
     VALUE cWorkerLoop = rb_define_class_under(gm_mGearman, "WorkerLoop", rb_cObject);
     rb_define_alloc_func(cWorkerLoop, loop_allocate);
     rb_undef_method(cWorkerLoop, "initialize_copy");

@@ -24,7 +24,7 @@ module Gearman
       # @param options [Hash] see {#initialize}
       # @yieldparam server [EmbeddedServer] the server, which stops when the block ends
       # @return [Object] what the block returns; without a block, the server
-      # @raise see {#start}
+      # @raise (see #start)
       def start(**options)
         server = new(**options).start
         return server unless block_given?

@@ -78,7 +78,7 @@ module Gearman
     #
     # @return [Hash{String => Hash}] `{"resize" => {queue: "3", active: "1", workers: "2"}}`: queue counts the
     #   jobs that wait or run, active those that run
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def status
       rows("status", 4).to_h { |name, *counts| [name, %i[queue active workers].zip(counts).to_h] }
     end
@@ -86,7 +86,7 @@ module Gearman
     # The functions and how many of their jobs wait.
     #
     # @return [Hash{String => Hash}] `{"resize" => {high: "0", normal: "2", low: "0", workers: "2"}}`
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def prioritystatus
       rows("prioritystatus", 5).to_h { |name, *counts| [name, %i[high normal low workers].zip(counts).to_h] }
     end
@@ -95,7 +95,7 @@ module Gearman
     #
     # @return [Array<Hash>] `{host: "10.0.0.7", status: "worker 1", functions: ["resize"]}` each; status is the
     #   worker's id, "-" where it gave none
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def workers
       lines("workers").filter_map do |line|
         _fd, host, id, names = line.match(/\A(\d+) (\S+) (.*) :(?: (.*))?\z/)&.captures
@@ -106,19 +106,19 @@ module Gearman
     end
 
     # @return [String] the server's version: "1.1.20"
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def version
       value("version")
     end
 
     # @return [Integer] the server's process id
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def pid
       Integer(value("getpid"), 10)
     end
 
     # @return [String] how much the server logs: "INFO"
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def verbose
       value("verbose")
     end
@@ -127,7 +127,7 @@ module Gearman
     #
     # @return [Array<Hash>] `{handle: "H:host:1", retries: 0, ignored: false, queued: true}` each; queued tells
     #   of a job that waits in the background
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def show_jobs
       rows("show jobs", 4).map do |handle, retries, ignored, queued|
         { handle: handle, retries: retries.to_i, ignored: ignored == "1", queued: queued == "1" }
@@ -135,7 +135,7 @@ module Gearman
     end
 
     # @return [Array<String>] the uniques of the jobs that wait or run, "" of a job without one
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def show_unique_jobs
       lines("show unique jobs")
     end
@@ -145,7 +145,7 @@ module Gearman
     # @param handle [String]
     # @return [Boolean] false when there is no such job
     # @raise [InvalidArgsError] the handle has white space or NUL in it, or is empty
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def cancel_job(handle)
       accepted?("cancel job #{word("handle", handle)}", refusal: "ERR UNKNOWN_JOB")
     end
@@ -160,7 +160,7 @@ module Gearman
     # @param low [Integer, nil] the same for low priority
     # @return [true]
     # @raise [InvalidArgsError] the name has white space or NUL in it or is empty, or a limit is no number from 0
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def max_queue(function, limit = nil, high: limit, normal: limit, low: limit)
       limits = [high, normal, low].map { |number| count("limit", number || 0) }
       accepted?("maxqueue #{word("function", function)} #{limits.join(" ")}")
@@ -169,7 +169,7 @@ module Gearman
     # @param function [String]
     # @return [true]
     # @raise [InvalidArgsError] the name has white space or NUL in it, or is empty
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def create_function(function)
       accepted?("create function #{word("function", function)}")
     end
@@ -180,7 +180,7 @@ module Gearman
     # @return [Boolean] false when the server does not know it
     # @raise [InvalidArgsError] the name has white space or NUL in it, or is empty
     # @raise [Error] the function has workers
-    # @raise see {#send_command}
+    # @raise (see #send_command)
     def drop_function(function)
       accepted?("drop function #{word("function", function)}", refusal: "ERR function not found")
     end

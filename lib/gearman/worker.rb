@@ -19,8 +19,13 @@ module Gearman
     #
     # @api private
     class Failure
-      attr_reader :payload, :reraise
+      # @return [String] the message
+      attr_reader :payload
+      # @return [SystemExit, nil] what ends the worker behind the answer
+      attr_reader :reraise
 
+      # @param payload [String]
+      # @param reraise [SystemExit, nil]
       def initialize(payload, reraise = nil)
         @payload = payload
         @reraise = reraise
@@ -163,8 +168,6 @@ module Gearman
     # @raise [SystemExit] when a job calls exit: it is answered with an exception first
     def work
       run_loop(once: false, timeout: nil)
-    ensure
-      close_loop
     end
 
     # Runs one job.
@@ -173,12 +176,7 @@ module Gearman
     # @return [Boolean, nil] true behind a job, nil when none came, false when {#worker_enabled} is false
     # @raise (see #work)
     def work_once(timeout = nil)
-      settled = false
-      result = run_loop(once: true, timeout: timeout)
-      settled = true
-      result
-    ensure
-      close_loop unless settled
+      run_loop(once: true, timeout: timeout)
     end
 
     # Closes all connections. A running {#work} returns false behind the job that it runs, as when
@@ -252,22 +250,33 @@ module Gearman
       name.ascii_only? ? name : name.dup.force_encoding(Encoding::UTF_8)
     end
 
+    # What ends the loop otherwise than behind one job leaves no connection open on which a server may believe
+    # that the worker has a job.
     def run_loop(once:, timeout:)
-      began = false
-      open_wake_pipe if @wake_pid != Process.pid
       raise Error, "the worker is working already" if @working
 
-      began = @working = true
-      unless @loop && @loop_connections == @connection_pool.connections
-        @loop&.close
-        @loop_connections = @connection_pool.connections
-        @loop = WorkerLoop.new(self, @loop_connections)
+      @working = true
+      begin
+        settled = false
+        result = worker_loop.run(once, timeout, network_timeout_sec, handlers_ours?, verbose?)
+        settled = once
+        result
+      ensure
+        @working = false
+        close_loop unless settled
+        close if @closing
+        @closing = false
       end
-      @loop.run(once, timeout, network_timeout_sec, handlers_ours?, verbose?)
-    ensure
-      @working = false if began
-      close if @closing && began
-      @closing = false if began
+    end
+
+    def worker_loop
+      open_wake_pipe if @wake_pid != Process.pid
+      connections = @connection_pool.connections
+      return @loop if @loop && @loop_connections == connections
+
+      @loop&.close
+      @loop_connections = connections
+      @loop = WorkerLoop.new(self, connections)
     end
 
     def close_loop

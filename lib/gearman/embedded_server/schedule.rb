@@ -9,6 +9,7 @@ module Gearman
       MAX_IDLE = 1
 
       Entry = Struct.new(:time, :number, :action) do
+        # @return [Integer] by time, then by age
         def <=>(other)
           by_time = time <=> other.time
           by_time.zero? ? number <=> other.number : by_time
