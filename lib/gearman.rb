@@ -14,7 +14,7 @@ module Gearman
   end
 
   class << self
-    # @param logger [#debug, #info, #warn, #error, nil] nil brings the default back
+    # @return [#debug, #info, #warn, #error, nil] nil brings the default back
     attr_writer :logger
 
     # The logger of the library, in each Ractor its own: by default warnings and errors go to stderr.

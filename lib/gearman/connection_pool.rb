@@ -80,7 +80,7 @@ module Gearman
       reachable.each do |connection|
         yield connection
       rescue NetworkError => e
-        logger.warn { "#{connection.to_host_port}: #{e.message}" }
+        logger.warn { e.message }
       end
     end
 

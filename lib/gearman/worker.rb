@@ -362,7 +362,7 @@ module Gearman
       @withdrawals = nil
       @retired = {}
     rescue NetworkError => e
-      logger.warn { "#{connection.to_host_port}: #{e.message}" }
+      logger.warn { e.message }
     end
 
     # The channel to a server for the loop; nil when there is none yet. Connecting must not stop the jobs of
@@ -382,7 +382,7 @@ module Gearman
     def connect(connection)
       connection.channel
     rescue NetworkError, SocketTimeoutError, ProtocolError => e
-      logger.warn { "#{connection.to_host_port}: #{e.message}" } if connection.first_failure?
+      logger.warn { e.message } if connection.first_failure?
       nil
     rescue StandardError => e
       connection.failed(true)

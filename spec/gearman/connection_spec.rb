@@ -160,6 +160,7 @@ RSpec.describe Gearman::Connection, :quiet do
       expect(connection.send_request(packet(:submit_job, "f", "u", ""), 20)).to eq([:job_created, "H:1"])
       expect(connection.send_request(packet(:echo_req, "x"), 20)).to eq([:echo_res, "x"])
       expect(connection.read_response(20)).to eq([:work_data, "H:1\0a"])
+      expect(connection.read_response(20)).to eq([:noop, ""])
       expect(connection.read_response(20)).to eq([:work_complete, "H:1\0b"])
     end
 
