@@ -89,6 +89,25 @@ RSpec.describe Gearman::Client, :quiet do
     end
   end
 
+  describe "a time-out" do
+    it "is not put off by a server that talks all the time about something else" do
+      server = scripted_server do |peer|
+        peer.request
+        noise = ScriptedServer::Peer.packet(:work_status, "H:0", "1", "2") * 1000
+        loop { peer.write(noise) }
+      end
+      client = client_of(server)
+      [Gearman::Task.new("f"), Gearman::BackgroundTask.new("f")].each do |task|
+        client.task_create_timeout_sec = 0.2 if task.background?
+        calling = Thread.new { client.submit_job(task, false, 0.2) }
+        calling.report_on_exception = false
+        expect { calling.join(JobServers::PATIENCE) }.to raise_error(Gearman::SocketTimeoutError)
+      ensure
+        calling&.kill
+      end
+    end
+  end
+
   describe "#set_options" do
     it "sends them first on each new socket" do
       requests = Queue.new

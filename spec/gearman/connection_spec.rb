@@ -177,6 +177,7 @@ RSpec.describe Gearman::Connection, :quiet do
         .to raise_error(Gearman::SocketTimeoutError, "#{server.address}: no answer before the time-out")
       gate << true
       expect(connection.send_request(packet(:echo_req, "two"), 20)).to eq([:echo_res, "two"])
+      expect { connection.read_response(0.01) }.to raise_error(Gearman::SocketTimeoutError)
       expect(server.connections.size).to eq(1)
     end
 
@@ -352,13 +353,26 @@ RSpec.describe Gearman::Connection, :quiet do
       expect(echoing.connections.size).to eq(64)
     end
 
+    it "go to who waits at once" do
+      connection = connection_to(echoing)
+      *rest, channel = Array.new(64) { connection.lease }
+      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      50.times do
+        waiting = Thread.new { connection.lease(20) }
+        eventually("a thread that waits") { waiting.status == "sleep" }
+        connection.release(channel)
+        expect(waiting.value).to equal(channel)
+      end
+      # Without a word to them, each would look again only after a tenth of a second.
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be < 3.5
+      rest.each { |other| connection.release(other) }
+    end
+
     it "are given out newest first" do
       connection = connection_to(echoing)
       channels = Array.new(3) { connection.lease }
-      channels.each { |channel| connection.release(channel) }
-      expect(connection.lease).to equal(channels[2])
-      connection.release(channels[2])
-      expect(connection.lease).to equal(channels[2])
+      channels.reverse_each { |channel| connection.release(channel) }
+      expect(Array.new(3) { connection.lease }).to match([equal(channels[0]), equal(channels[1]), equal(channels[2])])
     end
   end
 end

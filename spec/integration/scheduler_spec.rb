@@ -51,13 +51,20 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
       end.new
     end
 
-    # Runs tasks of these arguments in a fiber; the first one is not held back, it connects.
+    # Runs tasks of these arguments in a fiber; the first one is not held back, it connects. A receive that blocks
+    # would do so for long.
     def run_gated(client, tasks)
+      results = []
       GateScheduler.run do |scheduler|
         gate.scheduler = scheduler
-        tasks.map { |task| client.do_task(*task) }.then { |results| @results = results }
+        tasks.each do |task|
+          results << client.do_task(*task)
+          client.instance_variable_get(:@connection_pool).connections.first.instance_variable_get(:@channels).each do |channel|
+            channel.io.setsockopt(Socket::SOL_SOCKET, Socket::SO_RCVTIMEO, [30, 0].pack("l!l!"))
+          end
+        end
       end
-      @results
+      results
     end
 
     it "waits nowhere else for a reply, with a time-out or without" do
