@@ -67,6 +67,7 @@ typedef struct {
     gm_buffer out;
     uint64_t queued, sent;
     uint64_t offered; /* how far a write method was given bytes: TLS may have begun to send them */
+    bool corked;      /* what is unsent waits for gm_channel_send */
     bool writing;     /* a write method was begun and has not come back */
     uint32_t conversation;
     uint32_t raw_slot;
@@ -341,8 +342,10 @@ VALUE gm_channel_wait_io(VALUE self) { return get(self)->wait_io; }
 int gm_channel_events(VALUE self)
 {
     channel *ch = get(self);
-    return ch->read_events | (ch->sent < ch->queued ? ch->write_events : 0);
+    return ch->read_events | (ch->sent < ch->queued && !ch->corked ? ch->write_events : 0);
 }
+
+void gm_channel_cork(VALUE self) { get(self)->corked = true; }
 
 bool gm_channel_eager(VALUE self)
 {
@@ -656,6 +659,7 @@ static gm_io by_method(VALUE self, VALUE (*function)(VALUE))
 gm_io gm_channel_send(VALUE self)
 {
     channel *ch = get(self);
+    ch->corked = false;
     while (gm_buffer_length(&ch->out) > 0) {
         if (!gm_channel_usable(self)) return GM_IO_CLOSED;
         if (!ch->plain) {

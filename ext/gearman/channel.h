@@ -90,6 +90,9 @@ bool gm_channel_owes(VALUE self);
 VALUE gm_channel_wait_io(VALUE self);
 int gm_channel_events(VALUE self);
 
+/* Keeps what is unsent back until somebody sends on the channel; a wait does not send it. */
+void gm_channel_cork(VALUE self);
+
 /* Whether to read before waiting: TLS keeps bytes of its own, and the last read may have left some. */
 bool gm_channel_eager(VALUE self);
 

@@ -6,7 +6,8 @@
  * said in Ruby; here is what runs for each conversation.
  */
 
-/* Nanoseconds without a word from the server until a channel is looked at before it is written on, and until it is closed. */
+/* Nanoseconds without a word from the server until a channel is looked at before it is written on, and until it is
+ * closed. */
 #define LOOKED_AT_AFTER ((gm_deadline)1000000000)
 #define UNUSED_FOR (60 * LOOKED_AT_AFTER)
 

@@ -13,16 +13,17 @@ enum { JOBS_PER_TURN = 16, STORM = 3 };
 #define REGRAB (1000 * MILLISECONDS)   /* gearmand before 2.0 tells nobody when a scheduled job is due */
 #define AT_ONCE (5 * MILLISECONDS)     /* a NOOP sooner than that answers the PRE_SLEEP */
 #define CONNECTING (20 * MILLISECONDS) /* how often to look whether a connection that another thread opens is there */
+#define HOLD (1 * MILLISECONDS)        /* how long an answer may wait for others */
 #define LOOK_UP (100 * MILLISECONDS)   /* how often to look whether to stop, while a server owes an answer */
 
 typedef enum {
-    AWAKE,    /* may have a job */
-    GRABBING, /* owes the answer to a grab */
-    ASLEEP,   /* has been told to send a NOOP when there is one */
+    AWAKE,  /* may have a job */
+    ASLEEP, /* has been told to send a NOOP when there is one */
 } server_state;
 
 typedef struct {
     server_state state;
+    unsigned owed;  /* answers to grabs that are still to be read */
     unsigned storm; /* NOOPs in a row that brought no job and came at once */
     gm_deadline asleep_since, not_before, connect_at;
 } server_entry;
@@ -38,13 +39,21 @@ typedef struct {
     bool ours;    /* handle_work_message and handle_job_assign are the library's */
     bool verbose; /* each job is logged */
     bool once;
+    unsigned prefetch; /* jobs that may be running, assigned or asked for at once */
+
+    /* With a prefetch, the answers of quick jobs leave together; see hold(). */
+    VALUE held_on;       /* the channel with unsent answers, or nil */
+    uint64_t held_start; /* gm_channel_queued before them */
+    gm_deadline held_since;
+    unsigned held; /* how many */
+    bool watched;  /* another thread looks after them */
 } worker_loop;
 
 static VALUE cJob, cFailure;
 static VALUE sym_preparing, sym_waiting, sym_working;
 static ID id_abilities, id_channel_to, id_closing, id_completed, id_retry_in, id_connection, id_enabled, id_handle,
     id_handle_work_message, id_job_channel, id_log_packet, id_lost, id_on_complete, id_payload, id_perform, id_reraise,
-    id_retired, id_status, id_unique, id_wake_io, id_wakeups, id_withdraw, id_withdrawals;
+    id_retired, id_status, id_unique, id_wake_io, id_wakeups, id_watch_held, id_withdraw, id_withdrawals;
 
 /* The callbacks of Worker::Callbacks: the variable that holds the block, the method that calls it. */
 typedef enum { GRABBED, NOTHING, ASSIGNED, COMPLETED, FAILED, EXCEPTED, CALLBACKS } callback;
@@ -59,6 +68,7 @@ static void loop_mark(void *data)
     rb_gc_mark_movable(loop->worker);
     rb_gc_mark_movable(loop->connections);
     rb_gc_mark_movable(loop->channels);
+    rb_gc_mark_movable(loop->held_on);
 }
 
 static void loop_compact(void *data)
@@ -67,6 +77,7 @@ static void loop_compact(void *data)
     loop->worker = rb_gc_location(loop->worker);
     loop->connections = rb_gc_location(loop->connections);
     loop->channels = rb_gc_location(loop->channels);
+    loop->held_on = rb_gc_location(loop->held_on);
 }
 
 static void loop_free(void *data)
@@ -99,7 +110,7 @@ static VALUE loop_allocate(VALUE klass)
 {
     worker_loop *loop;
     VALUE self = TypedData_Make_Struct(klass, worker_loop, &loop_type, loop);
-    loop->worker = loop->connections = loop->channels = Qnil;
+    loop->worker = loop->connections = loop->channels = loop->held_on = Qnil;
     return self;
 }
 
@@ -157,6 +168,7 @@ static void connect(worker_loop *loop, long index)
     gm_channel_check(channel);
     rb_ary_store(loop->channels, index, channel);
     server->state = AWAKE;
+    server->owed = 0;
     server->not_before = 0;
 }
 
@@ -174,26 +186,84 @@ static void lost(worker_loop *loop, long index, VALUE channel, bool silent)
     loop->servers[index].connect_at = gm_deadline_in(rb_funcall(loop->worker, id_lost, 2, connection, reason));
 }
 
-/* Sends a packet, and a grab behind it. Returns false when the server is lost. */
-static bool post(worker_loop *loop, long index, VALUE channel, gm_command command, const gm_slice *parts, size_t count,
-                 bool and_grab)
+static void queue_grabs(worker_loop *loop, long index, VALUE channel, unsigned limit)
 {
-    gm_command grab = loop->ours ? GM_GRAB_JOB_UNIQ : GM_GRAB_JOB;
-    uint64_t start = gm_channel_queued(channel);
-    gm_channel_queue(channel, command == GM_GRAB_JOB ? grab : command, parts, count, 0);
-    if (and_grab) gm_channel_queue(channel, grab, NULL, 0, 0);
-    if (and_grab || command == GM_GRAB_JOB) loop->servers[index].state = GRABBING;
+    server_entry *server = &loop->servers[index];
+    for (; server->owed < limit; server->owed++) {
+        gm_channel_queue(channel, loop->ours ? GM_GRAB_JOB_UNIQ : GM_GRAB_JOB, NULL, 0, 0);
+    }
+}
+
+/* Sends what was queued behind `start`. Returns false when the server is lost. */
+static bool flush(worker_loop *loop, long index, VALUE channel, uint64_t start)
+{
     gm_io result = gm_channel_flush(channel, start, GM_NEVER, loop->network_timeout, true);
     if (result == GM_IO_OK) return true;
     lost(loop, index, channel, result == GM_IO_TIMEOUT);
     return false;
 }
 
+/*
+ * Keeps an answer back for a moment: while there are more jobs that were fetched already, one send for all of
+ * their answers is several times as fast. Another thread sends them if the next job takes long.
+ */
+static bool hold(VALUE self, worker_loop *loop, VALUE channel, uint64_t start)
+{
+    gm_deadline now = gm_now();
+    if (NIL_P(loop->held_on)) {
+        RB_OBJ_WRITE(self, &loop->held_on, channel);
+        loop->held_start = start;
+        loop->held_since = now;
+    }
+    loop->held++;
+    if (loop->held_on != channel || now - loop->held_since >= HOLD) return false;
+    gm_channel_cork(channel);
+    if (!loop->watched) {
+        loop->watched = true;
+        rb_funcall(loop->worker, id_watch_held, 0);
+    }
+    return true;
+}
+
+/* Sends what was held back. Returns false when the server is lost. */
+static bool flush_held(worker_loop *loop, long index, VALUE channel)
+{
+    if (NIL_P(loop->held_on)) return true;
+    loop->held_on = Qnil;
+    loop->held = 0;
+    return flush(loop, index, channel, loop->held_start);
+}
+
+/* call-seq: send_held -> whether something was held back; sends it when it is time */
+static VALUE loop_send_held(VALUE self)
+{
+    worker_loop *loop = get(self);
+    VALUE channel = loop->held_on;
+    loop->watched = !NIL_P(channel);
+    if (NIL_P(channel)) return Qfalse;
+    if (gm_now() - loop->held_since >= HOLD) {
+        loop->held_on = Qnil;
+        loop->held = 0;
+        /* What goes wrong here the loop finds out by itself. */
+        gm_channel_flush(channel, loop->held_start, GM_NEVER, loop->network_timeout, false);
+    }
+    return Qtrue;
+}
+
+static bool grab(worker_loop *loop, long index, VALUE channel)
+{
+    uint64_t start = gm_channel_queued(channel);
+    queue_grabs(loop, index, channel, loop->once ? 1 : loop->prefetch);
+    return flush(loop, index, channel, start);
+}
+
 static bool go_to_sleep(worker_loop *loop, long index, VALUE channel)
 {
     loop->servers[index].state = ASLEEP;
     loop->servers[index].asleep_since = gm_now();
-    return post(loop, index, channel, GM_PRE_SLEEP, NULL, 0, false);
+    uint64_t start = gm_channel_queued(channel);
+    gm_channel_queue(channel, GM_PRE_SLEEP, NULL, 0, 0);
+    return flush(loop, index, channel, start);
 }
 
 static bool turn_is_over(worker_loop *loop)
@@ -264,9 +334,9 @@ static bool goes_on(worker_loop *loop)
     return !stopping(loop) && !turn_is_over(loop);
 }
 
-/* Answers a job and, if the turn goes on, grabs the next in the same send. */
-static void answer(worker_loop *loop, long index, VALUE channel, gm_command command, VALUE handle, VALUE payload,
-                   bool last)
+/* Answers a job and, if the turn goes on, grabs another in the same send. */
+static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_command command, VALUE handle,
+                   VALUE payload, bool last)
 {
     run_callback(loop, command == GM_WORK_COMPLETE ? COMPLETED : command == GM_WORK_FAIL ? FAILED : EXCEPTED);
     bool more = !last && goes_on(loop);
@@ -274,13 +344,21 @@ static void answer(worker_loop *loop, long index, VALUE channel, gm_command comm
     gm_slice parts[2] = {gm_slice_of(handle)};
     size_t count = 1;
     if (command != GM_WORK_FAIL) parts[count++] = gm_slice_of(payload);
-    post(loop, index, channel, command, parts, count, more);
+    uint64_t start = gm_channel_queued(channel);
+    gm_channel_queue(channel, command, parts, count, 0);
     RB_GC_GUARD(handle);
     RB_GC_GUARD(payload);
+    if (more) queue_grabs(loop, index, channel, loop->prefetch);
+    if (more && loop->prefetch > 1 && hold(self, loop, channel, start)) return;
+    if (NIL_P(loop->held_on)) {
+        flush(loop, index, channel, start);
+    } else {
+        flush_held(loop, index, channel);
+    }
 }
 
 /* Runs the job that `reply` assigns. */
-static void work(worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
+static void work(VALUE self, worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
 {
     VALUE connection = connection_at(loop, index);
     gm_command command = reply->packet.command;
@@ -311,7 +389,7 @@ static void work(worker_loop *loop, long index, VALUE channel, const gm_reply *r
     VALUE reraise = exception ? rb_ivar_get(result, id_reraise) : Qnil;
     VALUE payload = exception ? rb_ivar_get(result, id_payload) : result;
     if (gm_channel_usable(channel)) {
-        answer(loop, index, channel,
+        answer(self, loop, index, channel,
                complete    ? GM_WORK_COMPLETE
                : exception ? GM_WORK_EXCEPTION
                            : GM_WORK_FAIL,
@@ -342,18 +420,24 @@ static outcome no_job(worker_loop *loop, long index, VALUE channel, const gm_rep
 }
 
 /* Asks one server for a job and runs it. */
-static outcome serve(worker_loop *loop, long index, gm_deadline deadline)
+static outcome serve(VALUE self, worker_loop *loop, long index, gm_deadline deadline)
 {
     VALUE channel = channel_at(loop, index);
-    if (loop->servers[index].state == AWAKE) {
+    if (loop->servers[index].owed == 0) {
         withdraw(loop, index);
         run_callback(loop, GRABBED);
-        if (!post(loop, index, channel, GM_GRAB_JOB, NULL, 0, false)) return LOST;
+        if (!grab(loop, index, channel)) return LOST;
     }
     gm_deadline limit = gm_deadline_after(loop->network_timeout);
     for (;;) {
         gm_reply reply;
-        gm_io result = gm_channel_receive(channel, &reply, gm_earlier(limit, gm_now() + LOOK_UP));
+        gm_io result = gm_channel_next(channel, &reply);
+        if (result == GM_IO_AGAIN) {
+            /* While the server is still answering grabs, more jobs will come. */
+            bool more = loop->held * 2 < loop->prefetch && loop->servers[index].owed > loop->held;
+            if (!more && !flush_held(loop, index, channel)) return LOST;
+            result = gm_channel_receive(channel, &reply, gm_earlier(limit, gm_now() + LOOK_UP));
+        }
         if (result == GM_IO_TIMEOUT && gm_now() < limit) {
             if (stopping(loop)) return STOPPED;
             if (gm_now() < deadline) continue;
@@ -368,9 +452,11 @@ static outcome serve(worker_loop *loop, long index, gm_deadline deadline)
         case GM_JOB_ASSIGN:
         case GM_JOB_ASSIGN_UNIQ:
         case GM_JOB_ASSIGN_ALL:
-            work(loop, index, channel, &reply);
+            loop->servers[index].owed--;
+            work(self, loop, index, channel, &reply);
             return WORKED;
         case GM_NO_JOB:
+            if (--loop->servers[index].owed > 0) break;
             return no_job(loop, index, channel, &reply);
         case GM_NOOP:
             break; /* the answer to the grab is still to come */
@@ -397,7 +483,7 @@ static void woken(worker_loop *loop, long index)
 static void listen_to(worker_loop *loop, long index)
 {
     VALUE channel = channel_at(loop, index);
-    if (NIL_P(channel) || loop->servers[index].state == GRABBING) return;
+    if (NIL_P(channel) || loop->servers[index].owed > 0) return;
     gm_channel_fill(channel);
     gm_reply reply;
     gm_io result;
@@ -456,8 +542,8 @@ static long choose(worker_loop *loop)
 {
     gm_deadline now = gm_now();
     for (long i = 0; i < loop->count; i++) connect(loop, i);
-    if (!NIL_P(channel_at(loop, loop->current)) && loop->servers[loop->current].state == GRABBING) {
-        return loop->current; /* its answer, which may be a job, is under way */
+    if (!NIL_P(channel_at(loop, loop->current)) && loop->servers[loop->current].owed > 0) {
+        return loop->current; /* its answers, which may be jobs, are under way */
     }
     if (turn_is_over(loop)) {
         loop->current = (loop->current + 1) % loop->count;
@@ -479,16 +565,18 @@ static long choose(worker_loop *loop)
 }
 
 /*
- * call-seq: run(once, timeout, network_timeout, ours, verbose) -> true, false or nil
+ * call-seq: run(once, timeout, network_timeout, prefetch, ours, verbose) -> true, false or nil
  *
  * Runs jobs until the worker is disabled and returns false; with `once` one job and returns true, or nil
  * when none came before the time-out.
  */
-static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeout, VALUE ours, VALUE verbose)
+static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeout, VALUE prefetch, VALUE ours,
+                      VALUE verbose)
 {
     worker_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);
     loop->once = RTEST(once);
+    loop->prefetch = NUM2UINT(prefetch);
     loop->ours = RTEST(ours);
     loop->verbose = RTEST(verbose);
     loop->network_timeout = gm_interval(network_timeout);
@@ -499,7 +587,7 @@ static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeo
         set_status(loop, sym_preparing);
         long index = choose(loop);
         if (index >= 0) {
-            outcome result = serve(loop, index, deadline);
+            outcome result = serve(self, loop, index, deadline);
             if (result == WORKED && loop->once) return Qtrue;
             if (result == TIMED_OUT || (result == LOST && deadline <= gm_now())) return Qnil;
             continue;
@@ -523,6 +611,12 @@ static VALUE loop_connected_p(VALUE self)
 static VALUE loop_close(VALUE self)
 {
     worker_loop *loop = get(self);
+    if (!NIL_P(loop->held_on)) {
+        VALUE channel = loop->held_on;
+        loop->held_on = Qnil;
+        loop->held = 0;
+        gm_channel_send(channel); /* finished jobs are answered, if the socket takes it */
+    }
     for (long i = 0; i < loop->count; i++) {
         VALUE channel = channel_at(loop, i);
         if (NIL_P(channel)) continue;
@@ -567,6 +661,7 @@ void Init_gearman_worker_loop(void)
     id_status = rb_intern("@status");
     id_unique = rb_intern("@unique");
     id_wake_io = rb_intern("@wake_io");
+    id_watch_held = rb_intern("watch_held");
     id_wakeups = rb_intern("wakeups");
     id_withdraw = rb_intern("withdraw");
     id_withdrawals = rb_intern("@withdrawals");
@@ -590,7 +685,8 @@ void Init_gearman_worker_loop(void)
     rb_define_alloc_func(cWorkerLoop, loop_allocate);
     rb_undef_method(cWorkerLoop, "initialize_copy");
     rb_define_method(cWorkerLoop, "initialize", loop_initialize, 2);
-    rb_define_method(cWorkerLoop, "run", loop_run, 5);
+    rb_define_method(cWorkerLoop, "run", loop_run, 6);
     rb_define_method(cWorkerLoop, "connected?", loop_connected_p, 0);
+    rb_define_method(cWorkerLoop, "send_held", loop_send_held, 0);
     rb_define_method(cWorkerLoop, "close", loop_close, 0);
 }

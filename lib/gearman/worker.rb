@@ -34,7 +34,11 @@ module Gearman
 
     # Seconds between tries of a server, at most.
     RETRY_LIMIT = 2
-    private_constant :RETRY_LIMIT
+    # Jobs that one worker may hold, at most.
+    MAX_PREFETCH = 1000
+    # Seconds between looks at answers that are held back.
+    HELD_CHECK = 0.002
+    private_constant :RETRY_LIMIT, :MAX_PREFETCH, :HELD_CHECK
 
     # @return [String] what the servers list the worker as
     attr_accessor :client_id
@@ -42,6 +46,8 @@ module Gearman
     attr_accessor :reconnect_sec
     # @return [Numeric] seconds that a server may take to answer
     attr_accessor :network_timeout_sec
+    # @return [Integer] how many jobs {#work} holds at most: the running one, and those it has asked for ahead
+    attr_reader :prefetch
     # @return [Boolean] whether {#work} goes on
     attr_reader :worker_enabled
     # @return [Symbol] :preparing, :working or :waiting
@@ -51,8 +57,9 @@ module Gearman
     #
     # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"
     # @param opts [Hash] `client_id:` (default: 30 random letters), `reconnect_sec:` (30),
-    #   `network_timeout_sec:` (10)
-    # @raise [InvalidArgsError] when an address makes no sense
+    #   `network_timeout_sec:` (10), `prefetch:` (1): see the attributes. With a prefetch of more than 1, small
+    #   jobs go several times as fast, and jobs wait behind a long one that another worker could have
+    # @raise [InvalidArgsError] when an address or the prefetch makes no sense
     def initialize(job_servers = nil, opts = {})
       @abilities = {}
       @retired = {}
@@ -60,6 +67,7 @@ module Gearman
       @client_id = opts[:client_id] || generate_id
       @network_timeout_sec = opts[:network_timeout_sec] || 10
       @reconnect_sec = opts[:reconnect_sec] || 30
+      @prefetch = prefetch_of(opts[:prefetch] || 1)
       @status = :preparing
       @worker_enabled = true
       @working = @closing = false
@@ -237,6 +245,12 @@ module Gearman
 
     private
 
+    def prefetch_of(jobs)
+      return jobs if jobs.is_a?(Integer) && jobs.between?(1, MAX_PREFETCH)
+
+      raise InvalidArgsError, "prefetch is a number of jobs from 1 to #{MAX_PREFETCH}, not #{jobs.inspect}"
+    end
+
     def announcement(func, timeout)
       raise InvalidArgsError, "the function name is empty" if func.empty?
 
@@ -258,7 +272,7 @@ module Gearman
       @working = true
       begin
         settled = false
-        result = worker_loop.run(once, timeout, network_timeout_sec, handlers_ours?, verbose?)
+        result = worker_loop.run(once, timeout, network_timeout_sec, prefetch, handlers_ours?, verbose?)
         settled = once
         result
       ensure
@@ -282,6 +296,7 @@ module Gearman
     def close_loop
       @connectors.each_value(&:kill)
       @connectors.clear
+      @holder&.kill
       @loop&.close
     end
 
@@ -393,6 +408,20 @@ module Gearman
     # Called by the loop. Returns the seconds until a server may be tried again.
     def retry_in(connection)
       [connection.retry_in, reconnect_sec, RETRY_LIMIT].min
+    end
+
+    # Called by the loop when it begins to hold answers of quick jobs back. A thread sends them when the next
+    # job is not quick.
+    def watch_held
+      return @held << true if @holder&.alive?
+
+      @held = Queue.new
+      @holder = Thread.new do
+        loop do
+          Kernel.sleep(HELD_CHECK) while @loop.send_held
+          @held.pop
+        end
+      end
     end
 
     # Called by the loop when a connection was lost; without a reason, when the server did not answer.
