@@ -102,13 +102,6 @@ static int free_each_job(st_data_t key, st_data_t value, st_data_t unused)
     return ST_CONTINUE;
 }
 
-static void free_jobs(channel *ch)
-{
-    if (!ch->jobs || ch->jobs->num_entries == 0) return;
-    st_foreach(ch->jobs, free_each_job, 0);
-    st_clear(ch->jobs);
-}
-
 static void channel_mark(void *data)
 {
     channel *ch = data;
@@ -142,8 +135,10 @@ static void channel_free(void *data)
     gm_parser_free(&ch->parser);
     gm_buffer_free(&ch->out);
     xfree(ch->expected);
-    free_jobs(ch);
-    if (ch->jobs) st_free_table(ch->jobs);
+    if (ch->jobs) {
+        st_foreach(ch->jobs, free_each_job, 0);
+        st_free_table(ch->jobs);
+    }
     if (ch->lease) gm_lease_release(ch->lease);
     xfree(ch);
 }
@@ -326,12 +321,28 @@ static void raise_io(VALUE self, gm_io io)
     gm_channel_raise_timeout(self);
 }
 
+/* Every packet of an open job goes on coming once for each of its submissions. */
+static int disown_slots(st_data_t key, st_data_t value, st_data_t slot)
+{
+    open_job *job = (open_job *)value;
+    for (uint32_t i = 0; i < job->count; i++) {
+        if (slot == GM_NOBODY || job->slots[i] == slot) job->slots[i] = GM_NOBODY;
+    }
+    return ST_CONTINUE;
+}
+
+void gm_channel_forget(VALUE self, uint32_t slot)
+{
+    channel *ch = get(self);
+    if (ch->jobs) st_foreach(ch->jobs, disown_slots, slot);
+}
+
 void gm_channel_begin(VALUE self)
 {
     channel *ch = get(self);
     ch->conversation++;
     ch->kept = Qnil;
-    free_jobs(ch);
+    gm_channel_forget(self, GM_NOBODY);
 }
 
 gm_lease *gm_channel_lease(VALUE self) { return get(self)->lease; }
@@ -787,8 +798,8 @@ static bool place(channel *ch, gm_reply *reply)
     if (ch->expected_count == 0) return true;
     expected_reply head = *expected_at(ch, 0);
     if (!answers(command, head.request)) return true;
-    if (command == GM_JOB_CREATED && is_submit(head.request) && head.conversation == ch->conversation) {
-        open_slot(ch, reply->parts[0], head.slot);
+    if (command == GM_JOB_CREATED && is_submit(head.request)) {
+        open_slot(ch, reply->parts[0], head.conversation == ch->conversation ? head.slot : GM_NOBODY);
     }
     ch->expected_head = (ch->expected_head + 1) & (ch->expected_capacity - 1);
     ch->expected_count--;

@@ -77,6 +77,9 @@ NORETURN(void gm_channel_raise_unsent(VALUE self));
 /* Begins another conversation: replies and jobs of the one before belong to nobody. */
 void gm_channel_begin(VALUE self);
 
+/* Whatever still comes for a slot belongs to nobody. */
+void gm_channel_forget(VALUE self, uint32_t slot);
+
 /* The lease of the channel, owned by the channel. */
 gm_lease *gm_channel_lease(VALUE self);
 

@@ -268,6 +268,7 @@ static void add_status(task_loop *loop, VALUE events, uint32_t slot, const gm_re
     VALUE reason = rb_sprintf("%" PRIsVALUE " does not know the job %" PRIsVALUE " any more",
                               gm_channel_peer(loop->lines[index].channel), gm_str_new(reply->parts[0]));
     push_event(events, sym_lost, rb_ary_entry(loop->tasks, slot), reason, Qnil);
+    gm_channel_forget(loop->lines[index].channel, slot);
     close_slot(loop, slot);
 }
 

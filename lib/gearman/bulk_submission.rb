@@ -24,6 +24,7 @@ module Gearman
       @next = 0
       @ended = 0
       @in_doubt = []
+      @reasons = []
       # Unique to the submission and counted on: a random unique for each task would cost more than sending it.
       @prefix = "#{SecureRandom.hex(12)}-"
     end
@@ -38,7 +39,7 @@ module Gearman
         dispatch(@loop.run(nil)) if @loop.open.positive?
         yield @ended, @tasks.size if block_given?
       end
-      raise NetworkError.in_doubt(@reason, @in_doubt) if @in_doubt.any?
+      raise NetworkError.in_doubt(@reasons, @in_doubt) if @in_doubt.any?
 
       @tasks.map(&:handle)
     ensure
@@ -85,7 +86,7 @@ module Gearman
           @waiting << task
         when :lost
           @ended += 1
-          @reason = events[position + 2]
+          @reasons |= [events[position + 2]]
           @in_doubt << task
         end
         position += 4

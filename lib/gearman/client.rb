@@ -56,11 +56,18 @@ module Gearman
 
     # Runs a task and waits for it, unless it is a background or scheduled task.
     #
-    # @param task [Task] its callbacks are called
-    # @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @overload do_task(task, timeout = nil)
+    #   @param task [Task] its callbacks are called
+    #   @param timeout [Numeric, nil] seconds; nil waits for ever
+    # @overload do_task(func, arg = "", opts = {})
+    #   @deprecated As in gearman-ruby 3.0, with a warning; use a {Task}.
+    #   @param func [String, Symbol]
+    #   @param arg [Object]
+    #   @param opts [Hash] see {Task#initialize}
     # @return [String, nil] the result; nil when the task failed, the time-out passed, or nobody waits for it
     # @raise [NoJobServersError, NetworkError, ProtocolError, InvalidArgsError] see {TaskSet#wait}
-    def do_task(task, timeout = nil)
+    def do_task(task, timeout = nil, opts = nil)
+      task, timeout = Deprecated.task_of(:do_task, task, timeout, opts) unless task.is_a?(Task)
       return submit_background(task) && nil if task.background?
       return if timeout && timeout <= 0 # submitting what nobody will wait for helps nobody
 
@@ -184,7 +191,7 @@ module Gearman
       logger.info { "#{task.func} goes to another connection: #{e.message}" }
       retry
     rescue NetworkError => e
-      raise NetworkError.in_doubt(e.message, [task])
+      raise NetworkError.in_doubt([e.message], [task])
     end
 
     # Calls the block with the server for a task, and with the next when that one is lost before anything was

@@ -63,16 +63,9 @@ module Gearman
     #
     # @return [Boolean]
     def is_healthy? # rubocop:disable Naming/PredicatePrefix
-      type, data = exchange(Packet.pack_request(:echo_req, "ping"), 3)
-      healthy = type == :echo_res && data == "ping"
-      failed(false) unless healthy
-      healthy
+      echo
     rescue ServerDownException => e
       logger.debug { "#{self} is not healthy: #{e.message}" }
-      false
-    rescue NetworkError, ProtocolError, SocketTimeoutError => e
-      logger.debug { "#{self} is not healthy: #{e.message}" }
-      failed(false)
       false
     end
 
@@ -301,6 +294,28 @@ module Gearman
         release(@fresh)
       end
       @fresh = nil
+    end
+
+    def echo(tries = 2)
+      type, data = exchange(Packet.pack_request(:echo_req, "ping"), 3)
+      healthy = type == :echo_res && data == "ping"
+      failed(false) unless healthy
+      healthy
+    rescue ServerDownException
+      raise
+    rescue NetworkError => e
+      # Lost on the way: the server may be back already.
+      return echo(tries - 1) if tries > 1
+
+      unhealthy(e, refused: true)
+    rescue ProtocolError, SocketTimeoutError => e
+      unhealthy(e, refused: false)
+    end
+
+    def unhealthy(error, refused:)
+      logger.debug { "#{self} is not healthy: #{error.message}" }
+      failed(refused)
+      false
     end
 
     # One conversation on the channel over `io`; on another channel while that one is in the middle of one.

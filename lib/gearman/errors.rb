@@ -15,19 +15,25 @@ module Gearman
     # @return [Array<Task>] the tasks of which nobody knows whether a server has them
     attr_reader :tasks
 
-    # How many tasks a message names.
+    # How many reasons and tasks a message names.
     NAMED = 10
     private_constant :NAMED
 
-    # @param reason [String]
+    # @param reasons [Array<String>]
     # @param tasks [Array<Task>] those of which nobody knows whether a server has them
     # @return [NetworkError]
     # @api private
-    def self.in_doubt(reason, tasks)
-      names = tasks.first(NAMED).map { |task| "#{task.func} (#{task.get_uniq_hash})" }
-      names << "#{tasks.size - NAMED} more" if tasks.size > NAMED
-      new("#{reason}; outcome unknown of #{names.join(", ")}", tasks: tasks)
+    def self.in_doubt(reasons, tasks)
+      names = tasks.map { |task| "#{task.func} (#{task.get_uniq_hash})" }
+      new("#{shortened(reasons)}; outcome unknown of #{shortened(names)}", tasks: tasks)
     end
+
+    def self.shortened(names)
+      return names.join(", ") if names.size <= NAMED
+
+      "#{names.first(NAMED).join(", ")}, #{names.size - NAMED} more"
+    end
+    private_class_method :shortened
 
     # @param message [String]
     # @param tasks [Array<Task>]

@@ -29,13 +29,20 @@ module Gearman
     # Adds a task. One that nobody waits for is submitted now, unless no server can be reached: then it stays
     # in the set and {#wait} submits it.
     #
-    # @param task [Task]
+    # @overload add_task(task)
+    #   @param task [Task]
+    # @overload add_task(func, arg = "", opts = {})
+    #   @deprecated As in gearman-ruby 3.0, with a warning; use a {Task}.
+    #   @param func [String, Symbol]
+    #   @param arg [Object]
+    #   @param opts [Hash] see {Task#initialize}
     # @return [true]
     # @raise [InvalidArgsError] when the task cannot be sent
     # @raise [ProtocolError] when the server refuses it
     # @raise [NetworkError] when the server was lost and nobody knows whether it has the task
     # @raise [SocketTimeoutError] when it did not answer within {Client#task_create_timeout_sec}
-    def add_task(task)
+    def add_task(task, arg = nil, opts = nil)
+      task, = Deprecated.task_of(:add_task, task, arg, opts) unless task.is_a?(Task)
       return true if task.background? && submitted_alone?(task)
 
       (@waiting ||= []) << task
@@ -160,7 +167,7 @@ module Gearman
       when :lost
         @successful = false
         (@in_doubt ||= []) << task
-        @reason = one
+        @reasons = (@reasons || []) | [one]
       when :error
         @successful = false
         raise ProtocolError, "Received error when we were expecting JOB_CREATED: #{one} #{other} (#{task.func})"
@@ -189,8 +196,9 @@ module Gearman
 
     def raise_doubt
       tasks = @in_doubt
-      @in_doubt = nil
-      raise NetworkError.in_doubt(@reason, tasks)
+      reasons = @reasons
+      @in_doubt = @reasons = nil
+      raise NetworkError.in_doubt(reasons, tasks)
     end
   end
 end

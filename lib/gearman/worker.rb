@@ -220,7 +220,7 @@ module Gearman
         logger.error("Ignoring JOB_ASSIGN without handle or function from #{connection}")
         return false
       end
-      unless (ability = @abilities[function_name(func)])
+      unless (ability = @abilities[function_name(func)] || @retired[function_name(func)])
         logger.error("Ignoring JOB_ASSIGN for unsupported function #{func} with handle #{handle} from #{connection}")
         connection.send_update(Packet.encode(:work_fail, handle))
         return false
@@ -436,6 +436,7 @@ module Gearman
       case type
       when :job_assign, :job_assign_uniq, :job_assign_all
         handle, func, = Packet.split(type, body)
+        func = function_name(func)
         if @abilities.key?(func) || @retired.key?(func)
           logger.info { "Got #{func} #{handle} from #{connection.to_host_port}" }
         else
