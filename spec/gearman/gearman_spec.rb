@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 RSpec.describe Gearman do
-  it "has a version" do
+  it "has a version", :process do
     expect(Gearman::VERSION).to match(/\A4\.\d+\.\d+\z/)
     expect(run_ruby("puts Gearman::VERSION").strip).to eq(Gearman::VERSION)
   end
@@ -31,7 +31,7 @@ RSpec.describe Gearman do
     end
   end
 
-  it "loads nothing outside of Ruby's standard library, and warns of nothing" do
+  it "loads nothing outside of Ruby's standard library, and warns of nothing", :process do
     output = run_ruby(<<~RUBY)
       folders = [RbConfig::CONFIG["rubylibdir"], RbConfig::CONFIG["rubyarchdir"], RbConfig::CONFIG["rubylibprefix"]]
       own = File.dirname($LOADED_FEATURES.find { |path| path.end_with?("/gearman.rb") })
@@ -40,12 +40,12 @@ RSpec.describe Gearman do
     expect(output).to eq("")
   end
 
-  it "loads the admin client and the embedded server when they are named" do
+  it "loads the admin client and the embedded server when they are named", :process do
     output = run_ruby("p [Gearman::Server, Gearman::EmbeddedServer]; require 'gearman/server'")
     expect(output).to eq("[Gearman::Server, Gearman::EmbeddedServer]\n")
   end
 
-  it "says so when gearman-ruby is loaded too" do
+  it "says so when gearman-ruby is loaded too", :process do
     output = run_ruby(<<~RUBY)
       $LOADED_FEATURES << "/gems/gearman-ruby-4.0.5/lib/gearman/connection_pool.rb"
       load $LOADED_FEATURES.find { |path| path.end_with?("/lib/gearman.rb") }

@@ -22,7 +22,7 @@ RSpec.describe Gearman::Logging do
   end
 
   describe "Gearman.logger" do
-    it "writes warnings and errors to standard error, and nothing else" do
+    it "writes warnings and errors to standard error, and nothing else", :process do
       Gearman.logger = nil
       expect(Gearman.logger.level).to eq(Logger::WARN)
       expect(Gearman.logger).to equal(Gearman.logger)

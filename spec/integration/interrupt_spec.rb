@@ -121,8 +121,30 @@ RSpec.describe "an interrupted client", :quiet do
     expect(other.do_task(Gearman::Task.new("f"), JobServers::PATIENCE)).to eq("right")
   end
 
-  it "while it connects, and while it waits for a socket" do
-    client
+  it "while it connects" do
+    full = Socket.new(:INET, :STREAM)
+    full.bind(Addrinfo.tcp("127.0.0.1", 0))
+    full.listen(0)
+    others = Array.new(8) do
+      Socket.new(:INET, :STREAM).tap { |other| other.connect_nonblock(full.local_address, exception: false) }
+    end
+    port = full.local_address.ip_port
+    other = remember(Gearman::Client.new("127.0.0.1:#{port}"), :close)
+    other.instance_variable_get(:@connection_pool).connections.first.connect_timeout = 600
+    connecting = Thread.new { echo("x", by: other) }
+    connecting.report_on_exception = false
+    eventually("a thread that waits") { connecting.status == "sleep" }
+    connecting.raise(interruption)
+    expect { connecting.value }.to raise_error(interruption)
+    [full, *others].each(&:close)
+    scripted_server(port: port) do |peer|
+      peer.accept_job("H:1")
+      peer.reply(:work_complete, "H:1", "next")
+    end
+    expect(echo("next", by: other)).to eq("next")
+  end
+
+  it "while it waits for a socket" do
     connection = client.instance_variable_get(:@connection_pool).get_connection
     leases = Array.new(64) { connection.lease }
     waiting = Thread.new { echo("waiting") }

@@ -59,7 +59,8 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
         gate.scheduler = scheduler
         tasks.each do |task|
           results << client.do_task(*task)
-          client.instance_variable_get(:@connection_pool).connections.first.instance_variable_get(:@channels).each do |channel|
+          connection = client.instance_variable_get(:@connection_pool).connections.first
+          connection.instance_variable_get(:@channels).each do |channel|
             channel.io.setsockopt(Socket::SOL_SOCKET, Socket::SO_RCVTIMEO, [30, 0].pack("l!l!"))
           end
         end
