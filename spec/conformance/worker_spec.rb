@@ -290,6 +290,17 @@ RSpec.describe Gearman::Worker, :worker do
         end
       end
 
+      it "are logged at INFO with each job" do
+        Gearman.logger.level = Logger::INFO
+        run_worker(job_server, "f" => ->(*) { "f" }, "größe" => ->(*) { "größe" })
+        handles = %w[f größe].to_h { |function| [function, client.submit(function)] }
+        handles.each_value { |handle| client.packets_of(handle) }
+        handles.each do |function, handle|
+          expect(logged(:info).count { |entry| entry.include?("#{function} #{handle}") }).to eq(1)
+        end
+        expect(logged(:error)).to eq([])
+      end
+
       it "are the same whatever the encoding of the name" do
         run_worker(job_server, { "größe" => ->(*) { "old" }, "größe".b => ->(*) { "new" } })
         expect(client.run("größe")).to eq([:work_complete, "new"])

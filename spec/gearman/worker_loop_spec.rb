@@ -454,6 +454,19 @@ RSpec.describe Gearman::Worker, :worker do
     end
   end
 
+  describe "a subclass with a handler of its own that ends in ours" do
+    it "runs a job that was assigned before its function was removed" do
+      kind = Class.new(described_class) { def handle_job_assign(*) = super && true }
+      running = run(new_worker(fake, { "f" => ->(data, _) { data } }, kind: kind))
+      peer = fake.accept
+      peer.receive_until(:grab_job)
+      running.worker.remove_ability("f")
+      peer.respond(:job_assign, "H:1", "f", "assigned before")
+      expect(peer.receive).to eq([:work_complete, "H:1", "assigned before"])
+      expect(peer.receive).to eq([:cant_do, "f"])
+    end
+  end
+
   describe "several servers" do
     let(:other) { start_fake_job_server }
 
