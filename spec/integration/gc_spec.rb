@@ -6,10 +6,11 @@ require "objspace"
 RSpec.describe "a client and the garbage collector", :quiet do
   let(:server) do
     scripted_server do |peer|
-      loop do
-        job = peer.accept_job("H:1")
-        peer.reply(:work_data, "H:1", "part").reply(:work_complete, "H:1", job.last) unless job.last.start_with?("hold")
-        peer.reply(:work_complete, "H:1", "released") if job.last == "hold then go"
+      (1..).each do |number|
+        handle = "H:#{number}"
+        job = peer.accept_job(handle)
+        peer.reply(:work_data, handle, "part").reply(:work_complete, handle, job.last) unless job.last.start_with?("hold")
+        peer.reply(:work_complete, handle, "released") if job.last == "hold then go"
       end
     end
   end

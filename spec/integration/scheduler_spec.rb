@@ -125,9 +125,9 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
 
     it "makes fibers wait for one of the 64 sockets" do
       server = scripted_server do |peer|
-        loop do
-          job = peer.accept_job("H:1")
-          peer.reply(:work_complete, "H:1", job.last)
+        (1..).each do |number|
+          job = peer.accept_job("H:#{number}")
+          peer.reply(:work_complete, "H:#{number}", job.last)
         end
       end
       client = client_of(server)
@@ -162,9 +162,9 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
 
     it "interrupts a call by with_timeout and stop, and the next one is right" do
       server = scripted_server do |peer|
-        loop do
-          job = peer.accept_job("H:1")
-          peer.reply(:work_complete, "H:1", job.last) unless job.last == "hold"
+        (1..).each do |number|
+          job = peer.accept_job("H:#{number}")
+          peer.reply(:work_complete, "H:#{number}", job.last) unless job.last == "hold"
         end
       end
       client = client_of(server)
