@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <ruby/fiber/scheduler.h>
-#include <ruby/st.h>
 #include <ruby/thread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 #define MSG_NOSIGNAL 0 /* Ruby ignores SIGPIPE in a handler of its own */
 #endif
 
-enum { WRITE_SIZE = 64 * 1024, INITIAL_EXPECTED = 16 };
+enum { WRITE_SIZE = 64 * 1024 };
 
 static VALUE cChannel, cBasicSocket;
 static ID id_OpenSSL, id_OpenSSLError, id_close, id_handle_interrupt, id_read_nonblock, id_readpartial, id_to_io,
@@ -28,23 +27,6 @@ static VALUE no_interrupts; /* {Object => :never} */
 static atomic_uint generation;
 
 static void count_generation(void) { atomic_fetch_add(&generation, 1); }
-
-/* A reply that is owed. */
-typedef struct {
-    gm_command request;
-    uint32_t conversation;
-    uint32_t slot;
-    uint64_t end; /* gm_channel_queued behind its request */
-} expected_reply;
-
-/* An open job: the slots that wait for it. The server sends each of its packets once for every one of them. */
-typedef struct {
-    uint32_t count, capacity, turn;
-    uint32_t *slots;
-    uint32_t first;  /* what slots points to until there are two */
-    gm_slice handle; /* of the bytes below */
-    uint8_t bytes[];
-} open_job;
 
 typedef struct {
     VALUE io;      /* nil: closed */
@@ -69,38 +51,9 @@ typedef struct {
     uint64_t offered; /* how far a write method was given bytes: TLS may have begun to send them */
     bool corked;      /* what is unsent waits for gm_channel_send */
     bool writing;     /* a write method was begun and has not come back */
-    uint32_t conversation;
     uint32_t raw_slot;
-    expected_reply *expected; /* a ring */
-    size_t expected_capacity, expected_head, expected_count;
-    st_table *jobs; /* open_job by handle */
+    gm_replies replies;
 } channel;
-
-static int compare_handles(st_data_t one, st_data_t other)
-{
-    const gm_slice *a = (const gm_slice *)one, *b = (const gm_slice *)other;
-    return a->length != b->length || memcmp(a->bytes, b->bytes, a->length) != 0;
-}
-
-static st_index_t hash_handle(st_data_t key)
-{
-    const gm_slice *handle = (const gm_slice *)key;
-    return st_hash(handle->bytes, handle->length, 0);
-}
-
-static const struct st_hash_type handle_hash = {compare_handles, hash_handle};
-
-static void free_job(open_job *job)
-{
-    if (job->slots != &job->first) xfree(job->slots);
-    xfree(job);
-}
-
-static int free_each_job(st_data_t key, st_data_t value, st_data_t unused)
-{
-    free_job((open_job *)value);
-    return ST_CONTINUE;
-}
 
 static void channel_mark(void *data)
 {
@@ -134,11 +87,7 @@ static void channel_free(void *data)
     channel *ch = data;
     gm_parser_free(&ch->parser);
     gm_buffer_free(&ch->out);
-    xfree(ch->expected);
-    if (ch->jobs) {
-        st_foreach(ch->jobs, free_each_job, 0);
-        st_free_table(ch->jobs);
-    }
+    gm_replies_free(&ch->replies);
     if (ch->lease) gm_lease_release(ch->lease);
     xfree(ch);
 }
@@ -146,8 +95,7 @@ static void channel_free(void *data)
 static size_t channel_size(const void *data)
 {
     const channel *ch = data;
-    return sizeof(*ch) + ch->parser.buffer.capacity + ch->out.capacity +
-           ch->expected_capacity * sizeof(expected_reply) + (ch->jobs ? st_memsize(ch->jobs) : 0);
+    return sizeof(*ch) + ch->parser.buffer.capacity + ch->out.capacity + gm_replies_memsize(&ch->replies);
 }
 
 /* Not THREAD_SAFE_FREE: the count of a lease's references is not atomic. */
@@ -173,7 +121,7 @@ static VALUE channel_allocate(VALUE klass)
     ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = ch->unclosed = Qnil;
     gm_parser_init(&ch->parser, GM_RES, GM_DEFAULT_MAX_PACKET);
     gm_buffer_init(&ch->out);
-    ch->conversation = 1;
+    gm_replies_init(&ch->replies);
     ch->generation = atomic_load(&generation);
     ch->last_heard = gm_now();
     ch->read_events = RUBY_IO_READABLE;
@@ -321,28 +269,13 @@ static void raise_io(VALUE self, gm_io io)
     gm_channel_raise_timeout(self);
 }
 
-/* Every packet of an open job goes on coming once for each of its submissions. */
-static int disown_slots(st_data_t key, st_data_t value, st_data_t slot)
-{
-    open_job *job = (open_job *)value;
-    for (uint32_t i = 0; i < job->count; i++) {
-        if (slot == GM_NOBODY || job->slots[i] == slot) job->slots[i] = GM_NOBODY;
-    }
-    return ST_CONTINUE;
-}
-
-void gm_channel_forget(VALUE self, uint32_t slot)
-{
-    channel *ch = get(self);
-    if (ch->jobs) st_foreach(ch->jobs, disown_slots, slot);
-}
+void gm_channel_forget(VALUE self, uint32_t slot) { gm_replies_forget(&get(self)->replies, slot); }
 
 void gm_channel_begin(VALUE self)
 {
     channel *ch = get(self);
-    ch->conversation++;
     ch->kept = Qnil;
-    gm_channel_forget(self, GM_NOBODY);
+    gm_replies_begin(&ch->replies);
 }
 
 gm_lease *gm_channel_lease(VALUE self) { return get(self)->lease; }
@@ -367,196 +300,26 @@ bool gm_channel_eager(VALUE self)
 uint64_t gm_channel_queued(VALUE self) { return get(self)->queued; }
 uint64_t gm_channel_sent(VALUE self) { return get(self)->sent; }
 
-bool gm_channel_owes(VALUE self)
-{
-    channel *ch = get(self);
-    return ch->expected_count > 0 || (ch->jobs && ch->jobs->num_entries > 0);
-}
+bool gm_channel_owes(VALUE self) { return gm_replies_owed(&get(self)->replies); }
 
-/* The replies that are owed */
-
-static bool is_submit(gm_command command)
-{
-    switch (command) {
-    case GM_SUBMIT_JOB:
-    case GM_SUBMIT_JOB_HIGH:
-    case GM_SUBMIT_JOB_LOW:
-    case GM_SUBMIT_REDUCE_JOB:
-        return true;
-    default:
-        return false;
-    }
-}
-
-bool gm_is_background(gm_command command)
-{
-    switch (command) {
-    case GM_SUBMIT_JOB_BG:
-    case GM_SUBMIT_JOB_HIGH_BG:
-    case GM_SUBMIT_JOB_LOW_BG:
-    case GM_SUBMIT_JOB_SCHED:
-    case GM_SUBMIT_JOB_EPOCH:
-    case GM_SUBMIT_REDUCE_JOB_BACKGROUND:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static bool is_grab(gm_command command)
-{
-    return command == GM_GRAB_JOB || command == GM_GRAB_JOB_UNIQ || command == GM_GRAB_JOB_ALL;
-}
-
-static bool has_reply(gm_command request)
-{
-    return is_submit(request) || gm_is_background(request) || is_grab(request) || request == GM_ECHO_REQ ||
-           request == GM_OPTION_REQ || request == GM_GET_STATUS || request == GM_GET_STATUS_UNIQUE;
-}
-
-static bool answers(gm_command reply, gm_command request)
-{
-    switch (reply) {
-    case GM_JOB_CREATED:
-        return is_submit(request) || gm_is_background(request);
-    case GM_ERROR:
-        return !is_grab(request);
-    case GM_ECHO_RES:
-        return request == GM_ECHO_REQ;
-    case GM_OPTION_RES:
-        return request == GM_OPTION_REQ;
-    case GM_STATUS_RES:
-        return request == GM_GET_STATUS;
-    case GM_STATUS_RES_UNIQUE:
-        return request == GM_GET_STATUS_UNIQUE;
-    case GM_NO_JOB:
-    case GM_JOB_ASSIGN:
-    case GM_JOB_ASSIGN_UNIQ:
-    case GM_JOB_ASSIGN_ALL:
-        return is_grab(request);
-    default:
-        return false;
-    }
-}
-
-static expected_reply *expected_at(channel *ch, size_t index)
-{
-    return &ch->expected[(ch->expected_head + index) & (ch->expected_capacity - 1)];
-}
-
-static void reserve_expected(channel *ch)
-{
-    if (ch->expected_count < ch->expected_capacity) return;
-    size_t capacity = ch->expected_capacity ? ch->expected_capacity * 2 : INITIAL_EXPECTED;
-    expected_reply *ring = ALLOC_N(expected_reply, capacity);
-    for (size_t i = 0; i < ch->expected_count; i++) ring[i] = *expected_at(ch, i);
-    xfree(ch->expected);
-    ch->expected = ring;
-    ch->expected_capacity = capacity;
-    ch->expected_head = 0;
-}
-
-static void expect(channel *ch, gm_command request, uint32_t slot, uint64_t end)
-{
-    *expected_at(ch, ch->expected_count++) = (expected_reply){request, ch->conversation, slot, end};
-}
-
-/* The job of a handle; NULL when nobody waits for it. */
-static open_job *find_job(channel *ch, gm_slice handle)
-{
-    st_data_t found;
-    if (!ch->jobs || !st_lookup(ch->jobs, (st_data_t)&handle, &found)) return NULL;
-    return (open_job *)found;
-}
-
-static void open_slot(channel *ch, gm_slice handle, uint32_t slot)
-{
-    open_job *job = find_job(ch, handle);
-    if (!job) {
-        if (!ch->jobs) ch->jobs = st_init_table(&handle_hash);
-        job = xmalloc(sizeof(*job) + handle.length);
-        *job = (open_job){.count = 1, .capacity = 1, .first = slot, .handle = {job->bytes, handle.length}};
-        job->slots = &job->first;
-        memcpy(job->bytes, handle.bytes, handle.length);
-        st_insert(ch->jobs, (st_data_t)&job->handle, (st_data_t)job);
-        return;
-    }
-    if (job->count == job->capacity) {
-        uint32_t capacity = job->capacity * 2;
-        uint32_t *slots = ALLOC_N(uint32_t, capacity);
-        memcpy(slots, job->slots, job->count * sizeof(*slots));
-        if (job->slots != &job->first) xfree(job->slots);
-        job->slots = slots;
-        job->capacity = capacity;
-    }
-    job->slots[job->count++] = slot;
-}
-
-/* Which slot a packet of an open job is for: they take turns; one that ends the job ends one slot. */
-static uint32_t deal(channel *ch, const gm_packet *packet, gm_slice handle)
-{
-    open_job *job = find_job(ch, handle);
-    if (!job) return GM_NOBODY;
-    switch (packet->command) {
-    case GM_WORK_COMPLETE:
-    case GM_WORK_FAIL:
-    case GM_WORK_EXCEPTION: {
-        uint32_t slot = job->slots[0];
-        job->count--;
-        memmove(job->slots, job->slots + 1, job->count * sizeof(*job->slots));
-        job->turn = 0;
-        if (job->count == 0) {
-            st_data_t key = (st_data_t)&job->handle;
-            st_delete(ch->jobs, &key, NULL);
-            free_job(job);
-        }
-        return slot;
-    }
-    default:
-        return job->slots[job->turn++ % job->count];
-    }
-}
-
-typedef struct {
-    uint32_t slot;
-    gm_slice handle;
-} handle_search;
-
-static int search_handle(st_data_t key, st_data_t value, st_data_t data)
-{
-    handle_search *search = (handle_search *)data;
-    const open_job *job = (const open_job *)value;
-    for (uint32_t i = 0; i < job->count; i++) {
-        if (job->slots[i] != search->slot) continue;
-        search->handle = job->handle;
-        return ST_STOP;
-    }
-    return ST_CONTINUE;
-}
-
-gm_slice gm_channel_handle_of(VALUE self, uint32_t slot)
-{
-    channel *ch = get(self);
-    handle_search search = {.slot = slot};
-    if (ch->jobs) st_foreach(ch->jobs, search_handle, (st_data_t)&search);
-    return search.handle;
-}
+gm_slice gm_channel_handle_of(VALUE self, uint32_t slot) { return gm_replies_handle_of(&get(self)->replies, slot); }
 
 /* Sending */
 
 void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot)
 {
     channel *ch = get(self);
-    reserve_expected(ch);
+    gm_replies_reserve(&ch->replies);
     size_t before = gm_buffer_length(&ch->out);
     gm_status status = gm_packet_encode(&ch->out, GM_REQ, command, parts, count);
     if (status != GM_OK) gm_raise_unsendable(status, command, parts, count);
     ch->queued += gm_buffer_length(&ch->out) - before;
-    if (has_reply(command)) expect(ch, command, slot, ch->queued);
+    gm_replies_expect(&ch->replies, command, slot, ch->queued);
 }
 
-void gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
+bool gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
 {
+    bool has_reply = false;
     channel *ch = get(self);
     StringValue(bytes);
     gm_slice rest = gm_slice_of(bytes);
@@ -569,12 +332,13 @@ void gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
         if (length > rest.length - GM_HEADER_SIZE) break;
         rest.bytes += GM_HEADER_SIZE + length;
         rest.length -= GM_HEADER_SIZE + length;
-        if (!has_reply(command)) continue;
-        reserve_expected(ch);
-        expect(ch, command, slot, ch->queued + (uint64_t)(RSTRING_LEN(bytes) - (long)rest.length));
+        gm_replies_reserve(&ch->replies);
+        has_reply |= gm_replies_expect(&ch->replies, command, slot,
+                                       ch->queued + (uint64_t)(RSTRING_LEN(bytes) - (long)rest.length));
     }
     ch->queued += (uint64_t)RSTRING_LEN(bytes);
     RB_GC_GUARD(bytes);
+    return has_reply;
 }
 
 typedef struct {
@@ -707,7 +471,7 @@ static void abandon(VALUE self, uint64_t start, uint64_t end)
     }
     gm_buffer_retract(&ch->out, (size_t)(end - start));
     ch->queued = start;
-    while (ch->expected_count && expected_at(ch, ch->expected_count - 1)->end > start) ch->expected_count--;
+    gm_replies_retract(&ch->replies, start);
 }
 
 typedef struct {
@@ -778,37 +542,6 @@ gm_io gm_channel_fill(VALUE self)
     }
 }
 
-/* Sets the slot of a reply. Returns false when it is to be dropped: it came for nobody. */
-static bool place(channel *ch, gm_reply *reply)
-{
-    gm_command command = reply->packet.command;
-    reply->request = 0;
-    switch (command) {
-    case GM_WORK_STATUS:
-    case GM_WORK_COMPLETE:
-    case GM_WORK_FAIL:
-    case GM_WORK_EXCEPTION:
-    case GM_WORK_DATA:
-    case GM_WORK_WARNING:
-        reply->slot = deal(ch, &reply->packet, reply->parts[0]);
-        return reply->slot != GM_NOBODY;
-    default:
-        reply->slot = GM_NOBODY;
-    }
-    if (ch->expected_count == 0) return true;
-    expected_reply head = *expected_at(ch, 0);
-    if (!answers(command, head.request)) return true;
-    if (command == GM_JOB_CREATED && is_submit(head.request)) {
-        open_slot(ch, reply->parts[0], head.conversation == ch->conversation ? head.slot : GM_NOBODY);
-    }
-    ch->expected_head = (ch->expected_head + 1) & (ch->expected_capacity - 1);
-    ch->expected_count--;
-    if (head.conversation != ch->conversation) return false;
-    reply->slot = head.slot;
-    reply->request = head.request;
-    return true;
-}
-
 gm_io gm_channel_next(VALUE self, gm_reply *reply)
 {
     channel *ch = get(self);
@@ -825,7 +558,7 @@ gm_io gm_channel_next(VALUE self, gm_reply *reply)
             return GM_IO_CLOSED;
         }
         gm_packet_split(&reply->packet, reply->parts);
-        if (place(ch, reply)) return GM_IO_OK;
+        if (gm_replies_place(&ch->replies, reply)) return GM_IO_OK;
     }
 }
 
@@ -954,10 +687,10 @@ static VALUE channel_close(VALUE self)
 static VALUE channel_queue(VALUE self, VALUE bytes)
 {
     channel *ch = get(self);
-    uint32_t conversation = ch->conversation;
-    ch->conversation = 0;
+    uint32_t conversation = ch->replies.conversation;
+    ch->replies.conversation = 0;
     gm_channel_queue_bytes(self, bytes, 0);
-    ch->conversation = conversation;
+    ch->replies.conversation = conversation;
     return Qnil;
 }
 
@@ -1022,16 +755,10 @@ static VALUE await_reply(VALUE data)
     }
 }
 
-/* A reply that nobody waits for any longer keeps its place, without an owner. */
 static VALUE disown(VALUE data)
 {
     exchange *ex = (exchange *)data;
-    if (ex->answered) return Qnil;
-    channel *ch = get(ex->self);
-    for (size_t i = 0; i < ch->expected_count; i++) {
-        expected_reply *owed = expected_at(ch, i);
-        if (owed->slot == ex->slot && owed->conversation == ch->conversation) owed->conversation = 0;
-    }
+    if (!ex->answered) gm_replies_disown(&get(ex->self)->replies, ex->slot);
     return Qnil;
 }
 
@@ -1041,9 +768,7 @@ VALUE gm_channel_request(VALUE self, VALUE bytes, gm_deadline deadline)
     exchange ex = {.self = self, .slot = ++ch->raw_slot, .deadline = deadline};
     if (!gm_channel_usable(self)) gm_channel_raise(self);
     uint64_t start = ch->queued;
-    size_t before = ch->expected_count;
-    gm_channel_queue_bytes(self, bytes, ex.slot);
-    bool has_reply = ch->expected_count > before;
+    bool has_reply = gm_channel_queue_bytes(self, bytes, ex.slot);
     gm_io result = gm_channel_flush(self, start, deadline, GM_NEVER, true);
     if (result != GM_IO_OK) raise_io(self, result);
     /* The protocol has no reply to it: whatever comes next is what the caller asked for. */

@@ -3,10 +3,8 @@
 
 #include "native.h"
 #include "parser.h"
+#include "replies.h"
 #include "wait.h"
-
-/* The slot of what belongs to no request of the conversation. */
-#define GM_NOBODY UINT32_MAX
 
 /*
  * Who holds a channel. It lives as long as the channel or its holder, whichever ends later, so that the
@@ -16,14 +14,6 @@ typedef struct {
     unsigned references;
     bool taken;
 } gm_lease;
-
-/* A reply, cut into its parts: slices of the channel's buffer, good until anything is read from it. */
-typedef struct {
-    gm_packet packet;
-    gm_slice parts[GM_MAX_ARGUMENTS];
-    uint32_t slot;      /* of the request it belongs to, or GM_NOBODY */
-    gm_command request; /* the type of that request, for its first reply; otherwise 0 */
-} gm_reply;
 
 typedef enum {
     GM_IO_OK,
@@ -99,9 +89,6 @@ void gm_channel_cork(VALUE self);
 /* Whether to read before waiting: TLS keeps bytes of its own, and the last read may have left some. */
 bool gm_channel_eager(VALUE self);
 
-/* Whether a request is for a background job: its JOB_CREATED is all that comes. */
-bool gm_is_background(gm_command request);
-
 /* When something was last read from it, or it was opened. */
 gm_deadline gm_channel_last_heard(VALUE self);
 
@@ -118,8 +105,8 @@ uint64_t gm_channel_sent(VALUE self);
  */
 void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot);
 
-/* Queues bytes that are packets already (String). */
-void gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot);
+/* Queues bytes that are packets already (String). Returns whether there is to be a reply to one of them. */
+bool gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot);
 
 /*
  * Sends what is queued; `start` is gm_channel_queued before the caller queued its part. The socket may take

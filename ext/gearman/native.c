@@ -1,5 +1,4 @@
-#include "connection.h"
-#include "task.h"
+#include "native.h"
 
 VALUE gm_mGearman;
 VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
@@ -46,9 +45,8 @@ static VALUE error_class(const char *name)
     return error;
 }
 
-RUBY_FUNC_EXPORTED void Init_native(void)
+void Init_gearman_native(void)
 {
-    rb_ext_ractor_safe(true);
     gm_mGearman = rb_define_module("Gearman");
     gm_eInvalidArgsError = error_class("InvalidArgsError");
     gm_eProtocolError = error_class("ProtocolError");
@@ -56,12 +54,4 @@ RUBY_FUNC_EXPORTED void Init_native(void)
     gm_eSocketTimeoutError = error_class("SocketTimeoutError");
     gm_eNoJobServersError = error_class("NoJobServersError");
     gm_eServerDownException = error_class("ServerDownException");
-    Init_gearman_wait();
-    Init_gearman_packet();
-    Init_gearman_channel();
-    Init_gearman_task();
-    Init_gearman_connection();
-    Init_gearman_connection_pool();
-    Init_gearman_task_loop();
-    Init_gearman_worker_loop();
 }

@@ -53,6 +53,7 @@ static inline gm_slice gm_slice_of(VALUE string)
     return slice;
 }
 
+void Init_gearman_native(void);
 void Init_gearman_packet(void);
 
 #endif

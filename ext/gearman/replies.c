@@ -1,0 +1,302 @@
+#include "replies.h"
+
+#include <string.h>
+
+enum { INITIAL_EXPECTED = 16 };
+
+/* A reply that is owed. */
+struct gm_expected_reply {
+    gm_command request;
+    uint32_t conversation;
+    uint32_t slot;
+    uint64_t end;
+};
+
+/* An open job: the slots that wait for it. The server sends each of its packets once for every one of them. */
+typedef struct {
+    uint32_t count, capacity, turn;
+    uint32_t *slots;
+    uint32_t first;  /* what slots points to until there are two */
+    gm_slice handle; /* of the bytes below */
+    uint8_t bytes[];
+} open_job;
+
+static int compare_handles(st_data_t one, st_data_t other)
+{
+    const gm_slice *a = (const gm_slice *)one, *b = (const gm_slice *)other;
+    return a->length != b->length || memcmp(a->bytes, b->bytes, a->length) != 0;
+}
+
+static st_index_t hash_handle(st_data_t key)
+{
+    const gm_slice *handle = (const gm_slice *)key;
+    return st_hash(handle->bytes, handle->length, 0);
+}
+
+static const struct st_hash_type handle_hash = {compare_handles, hash_handle};
+
+static void free_job(open_job *job)
+{
+    if (job->slots != &job->first) xfree(job->slots);
+    xfree(job);
+}
+
+static int free_each_job(st_data_t key, st_data_t value, st_data_t unused)
+{
+    free_job((open_job *)value);
+    return ST_CONTINUE;
+}
+
+void gm_replies_init(gm_replies *replies) { *replies = (gm_replies){.conversation = 1}; }
+
+void gm_replies_free(gm_replies *replies)
+{
+    xfree(replies->expected);
+    if (!replies->jobs) return;
+    st_foreach(replies->jobs, free_each_job, 0);
+    st_free_table(replies->jobs);
+}
+
+size_t gm_replies_memsize(const gm_replies *replies)
+{
+    return replies->expected_capacity * sizeof(gm_expected_reply) + (replies->jobs ? st_memsize(replies->jobs) : 0);
+}
+
+bool gm_replies_owed(const gm_replies *replies)
+{
+    return replies->expected_count > 0 || (replies->jobs && replies->jobs->num_entries > 0);
+}
+
+/* Every packet of an open job goes on coming once for each of its submissions. */
+static int disown_slots(st_data_t key, st_data_t value, st_data_t slot)
+{
+    open_job *job = (open_job *)value;
+    for (uint32_t i = 0; i < job->count; i++) {
+        if (slot == GM_NOBODY || job->slots[i] == slot) job->slots[i] = GM_NOBODY;
+    }
+    return ST_CONTINUE;
+}
+
+void gm_replies_forget(gm_replies *replies, uint32_t slot)
+{
+    if (replies->jobs) st_foreach(replies->jobs, disown_slots, slot);
+}
+
+void gm_replies_begin(gm_replies *replies)
+{
+    replies->conversation++;
+    gm_replies_forget(replies, GM_NOBODY);
+}
+
+static bool is_submit(gm_command command)
+{
+    switch (command) {
+    case GM_SUBMIT_JOB:
+    case GM_SUBMIT_JOB_HIGH:
+    case GM_SUBMIT_JOB_LOW:
+    case GM_SUBMIT_REDUCE_JOB:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool gm_is_background(gm_command command)
+{
+    switch (command) {
+    case GM_SUBMIT_JOB_BG:
+    case GM_SUBMIT_JOB_HIGH_BG:
+    case GM_SUBMIT_JOB_LOW_BG:
+    case GM_SUBMIT_JOB_SCHED:
+    case GM_SUBMIT_JOB_EPOCH:
+    case GM_SUBMIT_REDUCE_JOB_BACKGROUND:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_grab(gm_command command)
+{
+    return command == GM_GRAB_JOB || command == GM_GRAB_JOB_UNIQ || command == GM_GRAB_JOB_ALL;
+}
+
+static bool has_reply(gm_command request)
+{
+    return is_submit(request) || gm_is_background(request) || is_grab(request) || request == GM_ECHO_REQ ||
+           request == GM_OPTION_REQ || request == GM_GET_STATUS || request == GM_GET_STATUS_UNIQUE;
+}
+
+static bool answers(gm_command reply, gm_command request)
+{
+    switch (reply) {
+    case GM_JOB_CREATED:
+        return is_submit(request) || gm_is_background(request);
+    case GM_ERROR:
+        return !is_grab(request);
+    case GM_ECHO_RES:
+        return request == GM_ECHO_REQ;
+    case GM_OPTION_RES:
+        return request == GM_OPTION_REQ;
+    case GM_STATUS_RES:
+        return request == GM_GET_STATUS;
+    case GM_STATUS_RES_UNIQUE:
+        return request == GM_GET_STATUS_UNIQUE;
+    case GM_NO_JOB:
+    case GM_JOB_ASSIGN:
+    case GM_JOB_ASSIGN_UNIQ:
+    case GM_JOB_ASSIGN_ALL:
+        return is_grab(request);
+    default:
+        return false;
+    }
+}
+
+static gm_expected_reply *expected_at(const gm_replies *replies, size_t index)
+{
+    return &replies->expected[(replies->expected_head + index) & (replies->expected_capacity - 1)];
+}
+
+void gm_replies_reserve(gm_replies *replies)
+{
+    if (replies->expected_count < replies->expected_capacity) return;
+    size_t capacity = replies->expected_capacity ? replies->expected_capacity * 2 : INITIAL_EXPECTED;
+    gm_expected_reply *ring = ALLOC_N(gm_expected_reply, capacity);
+    for (size_t i = 0; i < replies->expected_count; i++) ring[i] = *expected_at(replies, i);
+    xfree(replies->expected);
+    replies->expected = ring;
+    replies->expected_capacity = capacity;
+    replies->expected_head = 0;
+}
+
+bool gm_replies_expect(gm_replies *replies, gm_command request, uint32_t slot, uint64_t end)
+{
+    if (!has_reply(request)) return false;
+    *expected_at(replies, replies->expected_count++) = (gm_expected_reply){request, replies->conversation, slot, end};
+    return true;
+}
+
+void gm_replies_retract(gm_replies *replies, uint64_t end)
+{
+    while (replies->expected_count && expected_at(replies, replies->expected_count - 1)->end > end) {
+        replies->expected_count--;
+    }
+}
+
+void gm_replies_disown(gm_replies *replies, uint32_t slot)
+{
+    for (size_t i = 0; i < replies->expected_count; i++) {
+        gm_expected_reply *owed = expected_at(replies, i);
+        if (owed->slot == slot && owed->conversation == replies->conversation) owed->conversation = 0;
+    }
+}
+
+/* The job of a handle; NULL when nobody waits for it. */
+static open_job *find_job(gm_replies *replies, gm_slice handle)
+{
+    st_data_t found;
+    if (!replies->jobs || !st_lookup(replies->jobs, (st_data_t)&handle, &found)) return NULL;
+    return (open_job *)found;
+}
+
+static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
+{
+    open_job *job = find_job(replies, handle);
+    if (!job) {
+        if (!replies->jobs) replies->jobs = st_init_table(&handle_hash);
+        job = xmalloc(sizeof(*job) + handle.length);
+        *job = (open_job){.count = 1, .capacity = 1, .first = slot, .handle = {job->bytes, handle.length}};
+        job->slots = &job->first;
+        memcpy(job->bytes, handle.bytes, handle.length);
+        st_insert(replies->jobs, (st_data_t)&job->handle, (st_data_t)job);
+        return;
+    }
+    if (job->count == job->capacity) {
+        uint32_t capacity = job->capacity * 2;
+        uint32_t *slots = ALLOC_N(uint32_t, capacity);
+        memcpy(slots, job->slots, job->count * sizeof(*slots));
+        if (job->slots != &job->first) xfree(job->slots);
+        job->slots = slots;
+        job->capacity = capacity;
+    }
+    job->slots[job->count++] = slot;
+}
+
+/* Which slot a packet of an open job is for: they take turns; one that ends the job ends one slot. */
+static uint32_t deal(gm_replies *replies, const gm_packet *packet, gm_slice handle)
+{
+    open_job *job = find_job(replies, handle);
+    if (!job) return GM_NOBODY;
+    switch (packet->command) {
+    case GM_WORK_COMPLETE:
+    case GM_WORK_FAIL:
+    case GM_WORK_EXCEPTION: {
+        uint32_t slot = job->slots[0];
+        job->count--;
+        memmove(job->slots, job->slots + 1, job->count * sizeof(*job->slots));
+        job->turn = 0;
+        if (job->count == 0) {
+            st_data_t key = (st_data_t)&job->handle;
+            st_delete(replies->jobs, &key, NULL);
+            free_job(job);
+        }
+        return slot;
+    }
+    default:
+        return job->slots[job->turn++ % job->count];
+    }
+}
+
+typedef struct {
+    uint32_t slot;
+    gm_slice handle;
+} handle_search;
+
+static int search_handle(st_data_t key, st_data_t value, st_data_t data)
+{
+    handle_search *search = (handle_search *)data;
+    const open_job *job = (const open_job *)value;
+    for (uint32_t i = 0; i < job->count; i++) {
+        if (job->slots[i] != search->slot) continue;
+        search->handle = job->handle;
+        return ST_STOP;
+    }
+    return ST_CONTINUE;
+}
+
+gm_slice gm_replies_handle_of(const gm_replies *replies, uint32_t slot)
+{
+    handle_search search = {.slot = slot};
+    if (replies->jobs) st_foreach(replies->jobs, search_handle, (st_data_t)&search);
+    return search.handle;
+}
+
+bool gm_replies_place(gm_replies *replies, gm_reply *reply)
+{
+    gm_command command = reply->packet.command;
+    reply->request = 0;
+    switch (command) {
+    case GM_WORK_STATUS:
+    case GM_WORK_COMPLETE:
+    case GM_WORK_FAIL:
+    case GM_WORK_EXCEPTION:
+    case GM_WORK_DATA:
+    case GM_WORK_WARNING:
+        reply->slot = deal(replies, &reply->packet, reply->parts[0]);
+        return reply->slot != GM_NOBODY;
+    default:
+        reply->slot = GM_NOBODY;
+    }
+    if (replies->expected_count == 0) return true;
+    gm_expected_reply head = *expected_at(replies, 0);
+    if (!answers(command, head.request)) return true;
+    if (command == GM_JOB_CREATED && is_submit(head.request)) {
+        open_slot(replies, reply->parts[0], head.conversation == replies->conversation ? head.slot : GM_NOBODY);
+    }
+    replies->expected_head = (replies->expected_head + 1) & (replies->expected_capacity - 1);
+    replies->expected_count--;
+    if (head.conversation != replies->conversation) return false;
+    reply->slot = head.slot;
+    reply->request = head.request;
+    return true;
+}

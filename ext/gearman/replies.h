@@ -1,0 +1,81 @@
+#ifndef GM_REPLIES_H
+#define GM_REPLIES_H
+
+#include "native.h"
+#include "packet.h"
+
+#include <ruby/st.h> /* behind ruby.h */
+
+/*
+ * Every reply on a channel has its place: the answers to requests come in their order, whatever a job sends
+ * finds those who wait for its handle. What belongs to a conversation that is over is known, and dropped.
+ */
+
+/* The slot of what belongs to no request of the conversation. */
+#define GM_NOBODY UINT32_MAX
+
+/* A reply, cut into its parts: slices of the channel's buffer, good until anything is read from it. */
+typedef struct {
+    gm_packet packet;
+    gm_slice parts[GM_MAX_ARGUMENTS];
+    uint32_t slot;      /* of the request it belongs to, or GM_NOBODY */
+    gm_command request; /* the type of that request, for its first reply; otherwise 0 */
+} gm_reply;
+
+typedef struct gm_expected_reply gm_expected_reply;
+
+/* It owns its memory. */
+typedef struct {
+    uint32_t conversation;
+    gm_expected_reply *expected; /* a ring */
+    size_t expected_capacity, expected_head, expected_count;
+    st_table *jobs; /* the open jobs by handle */
+} gm_replies;
+
+/* Makes an empty one; it allocates nothing. */
+void gm_replies_init(gm_replies *replies);
+
+/* Gives all memory back. */
+void gm_replies_free(gm_replies *replies);
+
+/* The bytes it holds. */
+size_t gm_replies_memsize(const gm_replies *replies);
+
+/* Begins another conversation: what is still to come for the one before belongs to nobody. */
+void gm_replies_begin(gm_replies *replies);
+
+/* Makes room for one more, so that gm_replies_expect cannot fail. Raises NoMemoryError. */
+void gm_replies_reserve(gm_replies *replies);
+
+/*
+ * Expects the reply to `request`, if the protocol has one, for `slot`; `end` tells where the request ends
+ * among the bytes that were queued. Returns whether there is to be a reply.
+ */
+bool gm_replies_expect(gm_replies *replies, gm_command request, uint32_t slot, uint64_t end);
+
+/* No longer expects replies to requests that end behind `end`: they were taken back. */
+void gm_replies_retract(gm_replies *replies, uint64_t end);
+
+/* Answers to requests of `slot` keep their place, without an owner. */
+void gm_replies_disown(gm_replies *replies, uint32_t slot);
+
+/* Whatever open jobs still send to `slot` belongs to nobody; GM_NOBODY: to any slot. */
+void gm_replies_forget(gm_replies *replies, uint32_t slot);
+
+/*
+ * Sets the slot and the request of a reply, whose packet and parts are set. Returns false when it came for
+ * nobody and is to be dropped. Raises NoMemoryError.
+ */
+bool gm_replies_place(gm_replies *replies, gm_reply *reply);
+
+/* The handle of the open job that `slot` waits for, good until the next call that is not const; empty: there is none.
+ */
+gm_slice gm_replies_handle_of(const gm_replies *replies, uint32_t slot);
+
+/* Whether answers or results are still to come. */
+bool gm_replies_owed(const gm_replies *replies);
+
+/* Whether a request is for a background job: its JOB_CREATED is all that comes. */
+bool gm_is_background(gm_command request);
+
+#endif
