@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "pty"
 require "tmpdir"
 
 RSpec.describe "examples", :process do
@@ -16,9 +17,10 @@ RSpec.describe "examples", :process do
     end
   end
 
-  define_method(:start_script) do |name, script, *arguments|
+  define_method(:start_script) do |name, script, *arguments, err: nil|
     log = File.join(@logs, name.tr("/", "-"))
-    pid = spawn(RbConfig.ruby, "-I", lib, script, *arguments, in: File::NULL, out: log, err: "#{log}.err")
+    FileUtils.touch("#{log}.err")
+    pid = spawn(RbConfig.ruby, "-I", lib, script, *arguments, in: File::NULL, out: log, err: err || "#{log}.err")
     (@running ||= {})[pid] = name
     process.new(pid, log)
   end
@@ -47,6 +49,26 @@ RSpec.describe "examples", :process do
     finish(start(path, *servers)).lines(chomp: true)
   end
 
+  # Runs an example with a terminal for its standard error. Returns what the terminal got and what was printed.
+  define_method(:run_with_terminal) do |path, *arguments|
+    terminal, theirs = PTY.open
+    client = start_script(path, File.join(folder, "#{path}.rb"), *arguments, err: theirs)
+    theirs.close
+    seen = Thread.new { read_terminal(terminal) }
+    printed = finish(client).lines(chomp: true)
+    [seen.value, printed]
+  ensure
+    [terminal, theirs].compact.each(&:close)
+  end
+
+  # Linux ends it by an error, others by the end of the file.
+  def read_terminal(terminal)
+    output = +""
+    loop { output << terminal.readpartial(4096) }
+  rescue Errno::EIO, EOFError
+    output
+  end
+
   def worker_known?(server, function)
     server.admin("status").match?(/^#{function}\t\d+\t\d+\t[1-9]/)
   end
@@ -57,7 +79,7 @@ RSpec.describe "examples", :process do
     run_here = File.read(__FILE__).scan(%r{(?:start|run)\("([a-z_]+/(?:client|worker))"}).flatten
     present = Dir.glob("**/*.rb", base: folder).map { |path| path.delete_suffix(".rb") }
 
-    expect(present).to match_array(run_here.uniq + ["demo"])
+    expect(present).to match_array(run_here.uniq + %w[demo progress_line])
   end
 
   it "plain: waits for a result" do
@@ -128,6 +150,44 @@ RSpec.describe "examples", :process do
     expect(run("several_servers/client", server, other)).to eq(answer)
     other.kill
     expect(run("several_servers/client", server, other)).to eq(answer)
+    stop(worker)
+  end
+
+  it "bulk: leaves many jobs with the server" do
+    output = run("bulk/client", server)
+    worker = start("bulk/worker", server)
+
+    expect(output).to eq(["10000 jobs submitted, 0 refused"])
+    expect(File.size(File.join(@logs, "bulk-client.err"))).to eq(0) # is no terminal
+    eventually("the end of the jobs") { server.admin("status").match?(/^index\t0\t/) }
+    expect(stop(worker)).to eq(["10000 pages"])
+  end
+
+  it "bulk: shows on a terminal how far it is, and says what was refused" do
+    server.admin("create function index")
+    server.admin("maxqueue index 3")
+    seen, printed = run_with_terminal("bulk/client", server.address, "5")
+
+    expect(seen).to match(%r{\A(\r\e\[K\d/5 jobs, .+)*\r\e\[K5/5 jobs, \d+ a second, 2 errors\r\n\z})
+    expect(printed).to match(["3 jobs submitted, 2 refused", /\Athe first of these: .*queue/i])
+  end
+
+  it "task_set: waits for many tasks" do
+    worker = start("task_set/worker", server)
+    client = start("task_set/client", server)
+
+    failing = (99..999).step(100)
+    sum = (0..999).sum { |number| number**2 } - failing.sum { |number| number**2 }
+    expect(finish(client)).to eq("990 completed, 10 failed, the sum is #{sum}\n")
+    stop(worker)
+  end
+
+  it "task_set: shows on a terminal how far it is" do
+    worker = start("task_set/worker", server)
+    seen, printed = run_with_terminal("task_set/client", server.address, "200")
+
+    expect(seen).to match(%r{\A(\r\e\[K\d+/200 jobs, .+)*\r\e\[K200/200 jobs, \d+ a second, 2 errors\r\n})
+    expect(printed).to match([/\A198 completed, 2 failed, the sum is \d+\z/])
     stop(worker)
   end
 
