@@ -16,13 +16,15 @@ module Gearman
     REFUSED_BACKOFF = [0.05, 1.0].freeze
     # The same for one that does not answer: each try costs the connect time-out.
     SILENT_BACKOFF = [1.0, 30.0].freeze
+    # Seconds without another failure until the ones before no longer count.
+    FORGOTTEN_AFTER = 60
     # Seconds that a connection has to last to count as a success.
     SETTLED_AFTER = 1
 
     # What connecting raises when its time is up.
     TIMED_OUT = [Errno::ETIMEDOUT, *(IO::TimeoutError if defined?(IO::TimeoutError))].freeze
 
-    private_constant :REFUSED_BACKOFF, :SILENT_BACKOFF, :SETTLED_AFTER, :TIMED_OUT
+    private_constant :REFUSED_BACKOFF, :SILENT_BACKOFF, :FORGOTTEN_AFTER, :SETTLED_AFTER, :TIMED_OUT
 
     # @return [String]
     attr_reader :hostname
@@ -233,6 +235,7 @@ module Gearman
     # @api private
     def failed(refused)
       first, limit = refused ? REFUSED_BACKOFF : SILENT_BACKOFF
+      @failures = 0 if now - @retry_at > FORGOTTEN_AFTER
       @up = false
       @refused = refused
       delay = [first * (2**[@failures, 16].min), limit].min * (0.75 + (rand / 2))
