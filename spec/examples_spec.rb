@@ -179,6 +179,7 @@ RSpec.describe "examples", :process do
     failing = (99..999).step(100)
     sum = (0..999).sum { |number| number**2 } - failing.sum { |number| number**2 }
     expect(finish(client)).to eq("990 completed, 10 failed, the sum is #{sum}\n")
+    expect(File.read("#{client.log}.err")).not_to include("\r")
     stop(worker)
   end
 
