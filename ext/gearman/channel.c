@@ -635,11 +635,14 @@ gm_io gm_channel_receive(VALUE self, gm_reply *reply, gm_deadline deadline)
     for (;;) {
         gm_io result = gm_channel_next(self, reply);
         if (result != GM_IO_AGAIN) return result;
-        if (gm_channel_eager(self) && gm_channel_fill(self) != GM_IO_AGAIN) continue;
-        if (gm_channel_await(self, deadline) == GM_IO_TIMEOUT) return GM_IO_TIMEOUT;
+        if (gm_channel_eager(self) && gm_channel_fill(self) != GM_IO_AGAIN) {
+            rb_thread_check_ints();
+        } else if (gm_channel_await(self, deadline) == GM_IO_TIMEOUT) {
+            return GM_IO_TIMEOUT;
+        }
         result = gm_channel_next(self, reply);
         if (result != GM_IO_AGAIN) return result;
-        /* Whoever sends a byte now and then must not keep a caller beyond its deadline. */
+        /* Whoever goes on sending what is for nobody must not keep a caller beyond its deadline. */
         if (deadline != GM_NEVER && gm_now() > deadline) return GM_IO_TIMEOUT;
     }
 }

@@ -331,37 +331,27 @@ static void add_lost(task_loop *loop, VALUE events, uint32_t index)
     end_lease(&loop->lines[index]);
 }
 
-/* Sends what can be sent and takes what came, until there is nothing to take or the batch is full. */
-static void turn(task_loop *loop, VALUE events)
+/*
+ * Sends what can be sent and takes what came, until there is nothing to take or the batch is full. Returns
+ * whether to do so again before waiting.
+ */
+static bool turn(task_loop *loop, VALUE events)
 {
+    bool again = false;
     for (uint32_t i = 0; i < loop->line_count; i++) {
         VALUE channel = loop->lines[i].channel;
         if (NIL_P(channel)) continue;
         gm_channel_send(channel);
-        for (;;) {
-            gm_reply reply;
-            gm_io result = gm_channel_next(channel, &reply);
-            if (result == GM_IO_OK) {
-                add_reply(loop, events, &reply);
-                if (RARRAY_LEN(events) >= EVENTS_PER_BATCH * EVENT_SIZE) return;
-            } else if (result == GM_IO_CLOSED) {
-                add_lost(loop, events, i);
-                break;
-            } else if (!gm_channel_eager(channel) || gm_channel_fill(channel) == GM_IO_AGAIN) {
-                break;
-            }
+        if (gm_channel_eager(channel) && gm_channel_fill(channel) == GM_IO_OK) again = true;
+        gm_reply reply;
+        gm_io result;
+        while ((result = gm_channel_next(channel, &reply)) == GM_IO_OK) {
+            add_reply(loop, events, &reply);
+            if (RARRAY_LEN(events) >= EVENTS_PER_BATCH * EVENT_SIZE) return true;
         }
+        if (result == GM_IO_CLOSED) add_lost(loop, events, i);
     }
-}
-
-/* The next open slot of a line, from the one that was not asked after for the longest time; GM_NOBODY: none. */
-static uint32_t next_slot(task_loop *loop, uint32_t index)
-{
-    for (uint32_t i = 0; i < loop->slot_count; i++) {
-        uint32_t slot = (loop->lines[index].next + i) % loop->slot_count;
-        if (loop->slots[slot].open && loop->slots[slot].index == index) return slot;
-    }
-    return GM_NOBODY;
+    return again;
 }
 
 /* Whether a server has not answered a submission in time. */
@@ -445,7 +435,7 @@ static VALUE loop_run(VALUE self, VALUE timeout)
     /* An interrupt leaves what has happened already to the next run. */
     if (NIL_P(loop->events)) RB_OBJ_WRITE(self, &loop->events, rb_ary_new());
     for (;;) {
-        turn(loop, loop->events);
+        bool again = turn(loop, loop->events);
         if (RARRAY_LEN(loop->events) > 0 || loop->open_count == 0) {
             VALUE events = loop->events;
             loop->events = Qnil;
@@ -455,7 +445,8 @@ static VALUE loop_run(VALUE self, VALUE timeout)
             look_after(loop);
             continue;
         }
-        if (!await(loop, gm_earlier(deadline, loop->look_at)) && deadline <= gm_now()) return Qnil;
+        bool waited = again || await(loop, gm_earlier(deadline, loop->look_at));
+        if ((again || !waited) && deadline <= gm_now()) return Qnil;
         rb_thread_check_ints();
     }
 }
