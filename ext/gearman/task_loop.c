@@ -354,6 +354,16 @@ static bool turn(task_loop *loop, VALUE events)
     return again;
 }
 
+/* The next open slot of a line, from the one that was not asked after for the longest time; GM_NOBODY: none. */
+static uint32_t next_slot(task_loop *loop, uint32_t index)
+{
+    for (uint32_t i = 0; i < loop->slot_count; i++) {
+        uint32_t slot = (loop->lines[index].next + i) % loop->slot_count;
+        if (loop->slots[slot].open && loop->slots[slot].index == index) return slot;
+    }
+    return GM_NOBODY;
+}
+
 /* Whether a server has not answered a submission in time. */
 static bool overdue(task_loop *loop, uint32_t index, gm_deadline *next)
 {
