@@ -2,6 +2,7 @@
 #ifndef BENCHMARK_COMMON_H
 #define BENCHMARK_COMMON_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,7 @@ static inline bool late(double since, double limit, long done)
 /* To be asked after each job of the warm-up, with how many there were. */
 static inline bool warm(const struct plan *plan, long done)
 {
-    static double since;
+    static _Thread_local double since;
     if (since == 0) since = seconds_on(CLOCK_MONOTONIC);
     return done >= plan->warmup || late(since, plan->seconds / 4, done);
 }
@@ -80,6 +81,77 @@ static inline void report(long jobs)
     double wall = seconds_on(CLOCK_MONOTONIC) - begun.wall;
     printf("warmed=%ld jobs=%ld seconds=%.9f cpu=%.9f\n", begun.warmed, jobs, wall, cpu);
     fflush(stdout);
+}
+
+/* A connected client. */
+typedef void *open_client(const struct plan *plan);
+
+/* Does as many jobs, with numbers from `number` on. */
+typedef void do_jobs(void *client, const struct plan *plan, long number, long count);
+
+static inline void run_client(const struct plan *plan, open_client *open, do_jobs *some, long count)
+{
+    void *client = open(plan);
+    long number = 0, done = 0;
+    do {
+        some(client, plan, number, count);
+        number += count;
+    } while (!warm(plan, number));
+    begin(number);
+    do {
+        some(client, plan, number + done, count);
+        done += count;
+    } while (!over(plan, done));
+    report(done);
+}
+
+/* A thread with a client of its own. */
+struct thread {
+    pthread_t id;
+    const struct plan *share; /* of the warm-up and of the jobs */
+    open_client *open;
+    do_jobs *one;
+    pthread_barrier_t *barrier; /* before measuring begins, and when it has */
+    long first, warmed, done;
+};
+
+static void *run_thread(void *argument)
+{
+    struct thread *thread = argument;
+    void *client = thread->open(thread->share);
+    do thread->one(client, thread->share, thread->first + thread->warmed++, 1);
+    while (!warm(thread->share, thread->warmed));
+    pthread_barrier_wait(thread->barrier);
+    pthread_barrier_wait(thread->barrier);
+    do thread->one(client, thread->share, thread->first + thread->warmed + thread->done++, 1);
+    while (!over(thread->share, thread->done));
+    return NULL;
+}
+
+/* As many threads as the window says, each of which does one job after the other. */
+static inline void run_threads(const struct plan *plan, open_client *open, do_jobs *one)
+{
+    long count = plan->window, warmed = 0, done = 0;
+    struct plan share = *plan;
+    share.warmup = (plan->warmup + count - 1) / count;
+    share.jobs = (plan->jobs + count - 1) / count;
+    pthread_barrier_t barrier;
+    pthread_barrier_init(&barrier, NULL, (unsigned)count + 1);
+    struct thread *threads = calloc((size_t)count, sizeof *threads);
+    for (long i = 0; i < count; i++) {
+        threads[i] = (struct thread){
+            .share = &share, .open = open, .one = one, .barrier = &barrier, .first = i * (share.warmup + share.jobs)};
+        if (pthread_create(&threads[i].id, NULL, run_thread, &threads[i])) die("threads", "cannot be created");
+    }
+    pthread_barrier_wait(&barrier);
+    for (long i = 0; i < count; i++) warmed += threads[i].warmed;
+    begin(warmed);
+    pthread_barrier_wait(&barrier);
+    for (long i = 0; i < count; i++) {
+        pthread_join(threads[i].id, NULL);
+        done += threads[i].done;
+    }
+    report(done);
 }
 
 /* Counts a worker's jobs; called as each one arrives, it ends the process when all are there. */

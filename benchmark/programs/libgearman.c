@@ -1,12 +1,21 @@
-/* The contestant on libgearman, used as its manual says: one call a job. */
+/* The contestant on libgearman, used as its manual says: one call a job, or run_tasks for a set of them.
+ * Its clients are no matter for several threads, so each thread has its own. */
 #include "common.h"
 
 #include <libgearman/gearman.h>
 
-static void submit(gearman_client_st *client, const struct plan *plan, long number)
+static void *open_one(const struct plan *plan)
+{
+    gearman_client_st *client = gearman_client_create(NULL);
+    gearman_client_add_server(client, "127.0.0.1", (in_port_t)plan->port);
+    return client;
+}
+
+static void submit(void *client, const struct plan *plan, long number, long count)
 {
     char unique[UNIQUE + 1] = {0}, payload[PAYLOAD];
     gearman_job_handle_t handle;
+    (void)count;
     digits(unique, UNIQUE, number);
     digits(payload, PAYLOAD, number);
     gearman_return_t rc = gearman_client_do_background(client, plan->function, unique, payload, PAYLOAD, handle);
@@ -14,20 +23,22 @@ static void submit(gearman_client_st *client, const struct plan *plan, long numb
 }
 
 /* libgearman makes a UUID where no unique is given. */
-static void submit_default(gearman_client_st *client, const struct plan *plan, long number)
+static void submit_default(void *client, const struct plan *plan, long number, long count)
 {
     char payload[PAYLOAD];
     gearman_job_handle_t handle;
+    (void)count;
     digits(payload, PAYLOAD, number);
     gearman_return_t rc = gearman_client_do_background(client, plan->function, NULL, payload, PAYLOAD, handle);
     if (gearman_failed(rc)) die("submit", gearman_client_error(client));
 }
 
-static void request(gearman_client_st *client, const struct plan *plan, long number)
+static void request(void *client, const struct plan *plan, long number, long count)
 {
     char unique[UNIQUE + 1] = {0}, payload[PAYLOAD];
     size_t size;
     gearman_return_t rc;
+    (void)count;
     digits(unique, UNIQUE, number);
     digits(payload, PAYLOAD, number);
     char *result = gearman_client_do(client, plan->function, unique, payload, PAYLOAD, &size, &rc);
@@ -36,18 +47,63 @@ static void request(gearman_client_st *client, const struct plan *plan, long num
     free(result);
 }
 
-static void run_client(const struct plan *plan, void (*one)(gearman_client_st *, const struct plan *, long))
+/* A task of a set. libgearman does not copy the payload. */
+struct entry {
+    char unique[UNIQUE + 1], payload[PAYLOAD];
+    bool created, completed;
+};
+
+static gearman_return_t created(gearman_task_st *task)
 {
-    gearman_client_st *client = gearman_client_create(NULL);
-    long number = 0, done = 0;
-    gearman_client_add_server(client, "127.0.0.1", (in_port_t)plan->port);
-    do one(client, plan, number++);
-    while (!warm(plan, number));
-    begin(number);
-    do one(client, plan, number++);
-    while (!over(plan, ++done));
-    report(done);
-    gearman_client_free(client);
+    struct entry *entry = gearman_task_context(task);
+    entry->created = true;
+    return GEARMAN_SUCCESS;
+}
+
+static gearman_return_t completed(gearman_task_st *task)
+{
+    struct entry *entry = gearman_task_context(task);
+    if (gearman_task_data_size(task) != PAYLOAD || memcmp(gearman_task_data(task), entry->payload, PAYLOAD))
+        die("tasks", "the result is not the payload");
+    entry->completed = true;
+    return GEARMAN_SUCCESS;
+}
+
+static void run_set(gearman_client_st *client, const struct plan *plan, long number, long count, bool background)
+{
+    static struct entry *entries;
+    gearman_return_t rc;
+    if (!entries) entries = malloc((size_t)count * sizeof *entries);
+    gearman_client_set_created_fn(client, created);
+    gearman_client_set_complete_fn(client, completed);
+    for (long i = 0; i < count; i++) {
+        struct entry *entry = &entries[i];
+        *entry = (struct entry){0};
+        digits(entry->unique, UNIQUE, number + i);
+        digits(entry->payload, PAYLOAD, number + i);
+        if (background)
+            gearman_client_add_task_background(client, NULL, entry, plan->function, entry->unique, entry->payload,
+                                               PAYLOAD, &rc);
+        else
+            gearman_client_add_task(client, NULL, entry, plan->function, entry->unique, entry->payload, PAYLOAD, &rc);
+        if (gearman_failed(rc)) die("tasks", gearman_client_error(client));
+    }
+    rc = gearman_client_run_tasks(client);
+    if (gearman_failed(rc)) die("tasks", gearman_client_error(client));
+    for (long i = 0; i < count; i++) {
+        if (!(background ? entries[i].created : entries[i].completed)) die("tasks", "one of them has not ended");
+    }
+    gearman_client_task_free_all(client);
+}
+
+static void submit_set(void *client, const struct plan *plan, long number, long count)
+{
+    run_set(client, plan, number, count, true);
+}
+
+static void request_set(void *client, const struct plan *plan, long number, long count)
+{
+    run_set(client, plan, number, count, false);
 }
 
 static const struct plan *counted; /* the plan whose jobs are counted, if any */
@@ -79,11 +135,17 @@ int main(int argc, char **argv)
     struct plan plan = plan_from(argc, argv);
 
     if (!strcmp(plan.role, "submit")) {
-        run_client(&plan, submit);
+        run_client(&plan, open_one, submit, 1);
     } else if (!strcmp(plan.role, "submit-default")) {
-        run_client(&plan, submit_default);
+        run_client(&plan, open_one, submit_default, 1);
+    } else if (!strcmp(plan.role, "submit-set")) {
+        run_client(&plan, open_one, submit_set, plan.window);
     } else if (!strcmp(plan.role, "request")) {
-        run_client(&plan, request);
+        run_client(&plan, open_one, request, 1);
+    } else if (!strcmp(plan.role, "request-set")) {
+        run_client(&plan, open_one, request_set, plan.window);
+    } else if (!strcmp(plan.role, "request-threads")) {
+        run_threads(&plan, open_one, request);
     } else if (!strcmp(plan.role, "drain")) {
         counted = &plan;
         run_worker(&plan);

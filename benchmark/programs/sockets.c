@@ -1,5 +1,5 @@
 /* The contestant on plain blocking sockets: what is left is the server and the kernel, so this is the limit.
- * Only here does WINDOW mean something: packets sent in one go, or grabs that a worker keeps in flight.
+ * Its workers keep as many grabs in flight as WINDOW says.
  * The harness also fills queues (submit) and empties them (purge) with it. */
 #include "common.h"
 
@@ -28,18 +28,20 @@ struct packet {
     const char *body;
 };
 
-static int fd;
-static char in[1 << 16], out[1 << 18];
-static size_t in_start, in_end, out_size;
+/* A connection for each thread. */
+static _Thread_local int fd;
+static _Thread_local char in[1 << 16], out[1 << 18];
+static _Thread_local size_t in_start, in_end, out_size;
 
-static void dial(int port)
+static void *dial(const struct plan *plan)
 {
     struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)plan->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int on = 1;
     fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(fd, (struct sockaddr *)&address, sizeof address)) die("connect", "refused");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return NULL;
 }
 
 static void flush(void)
@@ -113,16 +115,18 @@ static void put_job(unsigned type, const char *function, long number)
     put(payload, PAYLOAD);
 }
 
-static void submit(const struct plan *plan, long number, long count)
+static void submit(void *client, const struct plan *plan, long number, long count)
 {
+    (void)client;
     for (long i = 0; i < count; i++) put_job(SUBMIT_JOB_BG, plan->function, number + i);
     flush();
     for (long i = 0; i < count; i++) expect(JOB_CREATED);
 }
 
-static void request(const struct plan *plan, long number, long count)
+static void request(void *client, const struct plan *plan, long number, long count)
 {
     char payload[PAYLOAD];
+    (void)client;
     (void)count;
     put_job(SUBMIT_JOB, plan->function, number);
     flush();
@@ -133,19 +137,40 @@ static void request(const struct plan *plan, long number, long count)
         die("request", "the result is not the payload");
 }
 
-static void run_client(const struct plan *plan, void (*some)(const struct plan *, long, long), long window)
+/* The number that a result says, if it is one of `count` from `number` on. */
+static long number_of(const struct packet *result, long number, long count)
 {
-    long number = 0, done = 0;
-    do {
-        some(plan, number, window);
-        number += window;
-    } while (!warm(plan, number));
-    begin(number);
-    do {
-        some(plan, number + done, window);
-        done += window;
-    } while (!over(plan, done));
-    report(done);
+    char payload[PAYLOAD + 1] = {0};
+    if (result->size <= PAYLOAD) die("request", "the result is too short");
+    memcpy(payload, result->body + result->size - PAYLOAD, PAYLOAD);
+    long found = strtol(payload, NULL, 10) - number;
+    if (found < 0 || found >= count) die("request", "the result is no payload");
+    return found;
+}
+
+static void request_set(void *client, const struct plan *plan, long number, long count)
+{
+    static bool *seen;
+    long created = 0, completed = 0;
+    (void)client;
+    if (!seen) seen = malloc((size_t)count);
+    memset(seen, 0, (size_t)count);
+    for (long i = 0; i < count; i++) put_job(SUBMIT_JOB, plan->function, number + i);
+    flush();
+    while (completed < count) {
+        struct packet packet = receive();
+        if (packet.type == JOB_CREATED) {
+            created++;
+        } else if (packet.type == WORK_COMPLETE) {
+            long found = number_of(&packet, number, count);
+            if (seen[found]) die("request", "the same result twice");
+            seen[found] = true;
+            completed++;
+        } else {
+            die("receive", "an unexpected packet");
+        }
+    }
+    if (created != count) die("request", "a job was not created");
 }
 
 static void answer(const struct packet *job)
@@ -165,6 +190,7 @@ static void run_worker(const struct plan *plan, bool counted, bool until_empty)
 {
     long arrived = 0, grabs = plan->window;
     struct packet packet;
+    dial(plan);
     put_header(CAN_DO, strlen(plan->function));
     put(plan->function, strlen(plan->function));
     for (long i = 0; i < grabs; i++) put_header(GRAB_JOB, 0);
@@ -196,11 +222,14 @@ int main(int argc, char **argv)
 {
     struct plan plan = plan_from(argc, argv);
 
-    dial(plan.port);
-    if (!strcmp(plan.role, "submit") || !strcmp(plan.role, "submit-default"))
-        run_client(&plan, submit, plan.window);
+    if (!strcmp(plan.role, "submit") || !strcmp(plan.role, "submit-default") || !strcmp(plan.role, "submit-set"))
+        run_client(&plan, dial, submit, plan.window);
     else if (!strcmp(plan.role, "request"))
-        run_client(&plan, request, 1);
+        run_client(&plan, dial, request, 1);
+    else if (!strcmp(plan.role, "request-set"))
+        run_client(&plan, dial, request_set, plan.window);
+    else if (!strcmp(plan.role, "request-threads"))
+        run_threads(&plan, dial, request);
     else if (!strcmp(plan.role, "drain") || !strcmp(plan.role, "work"))
         run_worker(&plan, plan.role[0] == 'd', false);
     else if (!strcmp(plan.role, "purge"))

@@ -172,6 +172,12 @@ static void connect(worker_loop *loop, long index)
     server->not_before = 0;
 }
 
+static void nothing_held(worker_loop *loop)
+{
+    loop->held_on = Qnil;
+    loop->held = 0;
+}
+
 /*
  * Closes the channel of a server. User code may have closed the worker's channels meanwhile: what is below
  * holds the channel that it serves, which is harmless when closed.
@@ -179,6 +185,7 @@ static void connect(worker_loop *loop, long index)
 static void lost(worker_loop *loop, long index, VALUE channel, bool silent)
 {
     gm_channel_close(channel);
+    if (loop->held_on == channel) nothing_held(loop);
     if (channel_at(loop, index) != channel) return;
     VALUE connection = connection_at(loop, index);
     rb_ary_store(loop->channels, index, Qnil);
@@ -229,8 +236,7 @@ static bool hold(VALUE self, worker_loop *loop, VALUE channel, uint64_t start)
 static bool flush_held(worker_loop *loop, long index, VALUE channel)
 {
     if (NIL_P(loop->held_on)) return true;
-    loop->held_on = Qnil;
-    loop->held = 0;
+    nothing_held(loop);
     return flush(loop, index, channel, loop->held_start);
 }
 
@@ -242,8 +248,7 @@ static VALUE loop_send_held(VALUE self)
     loop->watched = !NIL_P(channel);
     if (NIL_P(channel)) return Qfalse;
     if (gm_now() - loop->held_since >= HOLD) {
-        loop->held_on = Qnil;
-        loop->held = 0;
+        nothing_held(loop);
         /* What goes wrong here the loop finds out by itself. */
         gm_channel_flush(channel, loop->held_start, GM_NEVER, loop->network_timeout, false);
     }
@@ -307,6 +312,7 @@ static VALUE call_user(VALUE channel, VALUE (*function)(VALUE), VALUE data)
     int state;
     VALUE result = rb_protect(function, data, &state);
     if (!state) return result;
+    gm_channel_send(channel); /* the answers of jobs before, if any were held back */
     gm_channel_close(channel);
     rb_jump_tag(state);
 }
@@ -577,6 +583,7 @@ static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeo
     gm_deadline deadline = gm_deadline_in(timeout);
     loop->once = RTEST(once);
     loop->prefetch = NUM2UINT(prefetch);
+    loop->watched = false;
     loop->ours = RTEST(ours);
     loop->verbose = RTEST(verbose);
     loop->network_timeout = gm_interval(network_timeout);
@@ -613,8 +620,7 @@ static VALUE loop_close(VALUE self)
     worker_loop *loop = get(self);
     if (!NIL_P(loop->held_on)) {
         VALUE channel = loop->held_on;
-        loop->held_on = Qnil;
-        loop->held = 0;
+        nothing_held(loop);
         gm_channel_send(channel); /* finished jobs are answered, if the socket takes it */
     }
     for (long i = 0; i < loop->count; i++) {

@@ -20,10 +20,12 @@ module Gearman
 
     # Touches no network.
     #
-    # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"
-    # @raise [InvalidArgsError] when an address makes no sense
-    def initialize(job_servers = nil)
-      @connection_pool = ConnectionPool.new(job_servers || [])
+    # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"; nil: those
+    #   in the environment variable GEARMAN_SERVERS
+    # @param tls [Hash, TLS, Boolean, nil] whether and how to speak TLS with them, see {TLS#initialize}
+    # @raise [InvalidArgsError] when an address makes no sense, or what is said of TLS
+    def initialize(job_servers = nil, tls: nil)
+      @connection_pool = ConnectionPool.new(job_servers || ConnectionPool.default_servers, tls: tls)
       @task_create_timeout_sec = 10
     end
 

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "monitor"
+require "gearman/tls"
 
 module Gearman
   # One job server and the sockets to it. A socket of its own serves {#socket}, {#send_update} and
@@ -54,6 +55,8 @@ module Gearman
       @options = []
       @on_open = nil
       @fresh = nil
+      @tls = nil
+      @reason = nil
       @registered = []
       @monitor = Monitor.new
       @talking = false
@@ -177,6 +180,16 @@ module Gearman
     def inspect
       "#<#{self.class.name} #{self}>"
     end
+
+    # How to speak TLS on the sockets that are still to be opened; nil: not at all.
+    #
+    # @return [TLS, nil]
+    # @api private
+    attr_accessor :tls
+
+    # @return [String, nil] why the server could not be used when it was last tried
+    # @api private
+    attr_reader :reason
 
     # Called with the connection each time the socket of {#socket} was opened.
     #
@@ -318,6 +331,7 @@ module Gearman
     def unhealthy(error, refused:)
       logger.debug { "#{self} is not healthy: #{error.message}" }
       failed(refused)
+      @reason = error.message.delete_prefix("#{@name}: ")
       false
     end
 
@@ -362,8 +376,9 @@ module Gearman
       @options.each { |option| channel.queue(Packet.pack_request(:option_req, option)) }
       @opened_at = now
       @up = true
+      @reason = nil
       channel
-    rescue SystemCallError, SocketError, IOError => e
+    rescue SystemCallError, SocketError, IOError, TLS::HandshakeError => e
       cannot_connect(e, timeout)
     end
 
@@ -385,7 +400,9 @@ module Gearman
         raise SocketTimeoutError, "#{@name}: not connected within #{timeout.round(3)} seconds"
       end
 
-      failed(!silent)
+      # A handshake that failed will fail again.
+      failed(!silent && !error.is_a?(TLS::HandshakeError))
+      @reason = error.message
       raise ServerDownException, "Unable to connect to job server #{@name}: #{error.message}"
     end
 
@@ -394,9 +411,10 @@ module Gearman
       deadline = now + timeout
       addresses = Addrinfo.getaddrinfo(hostname, port, nil, :STREAM)
       addresses.each_with_index do |address, index|
-        left = (deadline - now) / (addresses.size - index)
-        return configure(address.connect(timeout: [left, 0.001].max))
-      rescue SystemCallError, IOError
+        left = [(deadline - now) / (addresses.size - index), 0.001].max
+        by = now + left
+        return secure(configure(address.connect(timeout: left)), by)
+      rescue SystemCallError, IOError, TLS::HandshakeError
         raise if index == addresses.size - 1
       end
     end
@@ -406,6 +424,10 @@ module Gearman
       socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_KEEPALIVE, 1)
       socket.autoclose = false
       TCPSocket.for_fd(socket.fileno)
+    end
+
+    def secure(socket, deadline)
+      tls ? tls.connect(socket, hostname, deadline) : socket
     end
 
     def wait_for_channel(timeout)

@@ -8,6 +8,12 @@ module Gearman
     # @return [Integer]
     DEFAULT_PORT = Address::DEFAULT_PORT
 
+    # @return [Array<String>] those that the environment variable GEARMAN_SERVERS names
+    # @api private
+    def self.default_servers
+      [ENV["GEARMAN_SERVERS"]].reject { |list| list.to_s.empty? }
+    end
+
     # @!method get_connection(coalesce_key = nil)
     #   Chooses a server. Without a key they take turns; the same key finds the same live server. A server is
     #   connected and asked {Connection#is_healthy?} when it is first needed.
@@ -18,8 +24,10 @@ module Gearman
     # Touches no network.
     #
     # @param servers [String, Symbol, Array<String, Symbol>, nil] see {Address.parse_list}
-    # @raise [InvalidArgsError] when an address makes no sense
-    def initialize(servers = [])
+    # @param tls [Hash, TLS, Boolean, nil] whether and how to speak TLS with them, see {TLS#initialize}
+    # @raise [InvalidArgsError] when an address makes no sense, or what is said of TLS
+    def initialize(servers = [], tls: nil)
+      @tls = TLS.for(tls)
       @job_servers = []
       @server_counter = 0
       @connection_handler = nil
@@ -30,8 +38,11 @@ module Gearman
     # @param connection [Connection]
     # @return [Connection]
     def add_connection(connection)
-      connection.on_open { |opened| @connection_handler&.call(opened) } if connection.is_a?(Connection)
-      @options.each { |option| connection.remember_option(option) } if connection.is_a?(Connection)
+      if connection.is_a?(Connection)
+        connection.tls ||= @tls
+        connection.on_open { |opened| @connection_handler&.call(opened) }
+        @options.each { |option| connection.remember_option(option) }
+      end
       @job_servers += [connection]
       connection
     end

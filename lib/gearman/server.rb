@@ -24,18 +24,20 @@ module Gearman
     # @param hostport [String] "host", "host:port" or "[IPv6]:port"; the port is 4730 where none is given
     # @param timeout [Numeric] seconds that an answer may take
     # @param connect_timeout [Numeric] seconds that connecting may take
-    # @raise [InvalidArgsError] no such address can be
-    def initialize(hostport, timeout: 10, connect_timeout: 3)
+    # @param tls [Hash, TLS, Boolean, nil] whether and how to speak TLS with it, see {TLS#initialize}
+    # @raise [InvalidArgsError] no such address can be, or what is said of TLS makes no sense
+    def initialize(hostport, timeout: 10, connect_timeout: 3, tls: nil)
       @hostport = hostport
       @address = Address.parse(hostport)
       @timeout = timeout
       @connect_timeout = connect_timeout
+      @tls = TLS.for(tls)
     end
 
     # The connection, which is opened when there is none.
     #
     # @param _num_retries [Integer, nil] taken as gearman-ruby 4.0 takes it, and not used: one attempt is made
-    # @return [Socket]
+    # @return [Socket, OpenSSL::SSL::SSLSocket]
     # @raise [NetworkError] the server cannot be reached
     # @raise [SocketTimeoutError] it did not take the connection within `connect_timeout`
     def socket(_num_retries = nil)
@@ -47,7 +49,8 @@ module Gearman
     #
     # @return [nil]
     def close
-      @socket&.close
+      # A goodbye of TLS would end the parent's session.
+      (@pid == Process.pid ? @socket : @socket.to_io).close if @socket
       @socket = nil
     end
 
@@ -66,7 +69,7 @@ module Gearman
       deadline = now + @timeout
       write("#{command}\r\n", deadline)
       read(LIST_COMMANDS.include?(command[/\A[a-z]+/i]&.downcase), deadline)
-    rescue SystemCallError, IOError => e
+    rescue SystemCallError, IOError, *TLS.errors => e
       close
       raise NetworkError, "#{@hostport}: #{e.message}"
     rescue NetworkError, SocketTimeoutError
@@ -193,24 +196,27 @@ module Gearman
 
     def connect
       @pid = Process.pid
+      deadline = now + @connect_timeout
       socket = Socket.tcp(@address.host, @address.port, connect_timeout: @connect_timeout)
       socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
-      socket
-    rescue Errno::ETIMEDOUT
-      raise SocketTimeoutError, "Unable to connect to job server #{@hostport} within #{@connect_timeout} s"
-    rescue SystemCallError, SocketError => e
+      @tls ? @tls.connect(socket, @address.host, deadline) : socket
+    rescue Errno::ETIMEDOUT => e
+      raise SocketTimeoutError, "Unable to connect to job server #{@hostport} in #{@connect_timeout} s: #{e.message}"
+    rescue SystemCallError, SocketError, IOError, TLS::HandshakeError => e
       raise NetworkError, "Unable to connect to job server #{@hostport}: #{e.message}"
     end
 
-    # Whether the kept connection has something to read before anything was asked: mostly its end.
+    # Whether the kept connection has something to say before anything was asked: mostly its end.
     def stale?
-      @socket&.wait_readable(0)
+      @socket && (@pid != Process.pid || @socket.read_nonblock(1, exception: false) != :wait_readable)
+    rescue SystemCallError, IOError, *TLS.errors
+      true
     end
 
     def write(bytes, deadline)
       until bytes.empty?
         sent = socket.write_nonblock(bytes, exception: false)
-        sent == :wait_writable ? wait(:wait_writable, deadline) : bytes = bytes.byteslice(sent..)
+        sent.is_a?(Symbol) ? wait(sent, deadline) : bytes = bytes.byteslice(sent..)
       end
     end
 
@@ -218,7 +224,7 @@ module Gearman
       answer = String.new
       until complete?(answer, list)
         case bytes = socket.read_nonblock(READ_SIZE, exception: false)
-        when :wait_readable then wait(:wait_readable, deadline)
+        when Symbol then wait(bytes, deadline)
         when nil then raise NetworkError, "#{@hostport}: the server closed the connection"
         else answer << bytes
         end
@@ -228,7 +234,7 @@ module Gearman
 
     def wait(event, deadline)
       left = deadline - now
-      return if left.positive? && socket.public_send(event, left)
+      return if left.positive? && socket.to_io.public_send(event, left)
 
       raise SocketTimeoutError, "#{@hostport}: no answer within #{@timeout} s"
     end

@@ -55,11 +55,13 @@ module Gearman
 
     # Touches no network.
     #
-    # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"
+    # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"; nil: those
+    #   in the environment variable GEARMAN_SERVERS
     # @param opts [Hash] `client_id:` (default: 30 random letters), `reconnect_sec:` (30),
     #   `network_timeout_sec:` (10), `prefetch:` (1): see the attributes. With a prefetch of more than 1, small
-    #   jobs go several times as fast, and jobs wait behind a long one that another worker could have
-    # @raise [InvalidArgsError] when an address or the prefetch makes no sense
+    #   jobs go several times as fast, and jobs wait behind a long one that another worker could have. `tls:`
+    #   (nil): whether and how to speak TLS with the servers, see {TLS#initialize}
+    # @raise [InvalidArgsError] when an address, the prefetch or what is said of TLS makes no sense
     def initialize(job_servers = nil, opts = {})
       @abilities = {}
       @retired = {}
@@ -73,7 +75,7 @@ module Gearman
       @working = @closing = false
       @regrab = false
       @connectors = {}.compare_by_identity
-      @connection_pool = ConnectionPool.new(job_servers || [])
+      @connection_pool = ConnectionPool.new(job_servers || ConnectionPool.default_servers, tls: opts[:tls])
       @connection_pool.on_connection { |connection| register(connection) }
       open_wake_pipe
     end

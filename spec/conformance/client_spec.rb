@@ -82,7 +82,7 @@ RSpec.describe Gearman::Client, :quiet do
     describe "payloads" do
       before { start_worker(job_server, "echo" => ->(data, _job) { data }, "size" => ->(data, _job) { data.bytesize }) }
 
-      def echo(data) = client.do_task(Gearman::Task.new("echo", data))
+      def echo(data) = client.do_task(Gearman::Task.new("echo", data), 20)
 
       {
         "nothing" => "",
@@ -114,7 +114,7 @@ RSpec.describe Gearman::Client, :quiet do
 
       it "are not changed on the way out" do
         data = "é".dup.freeze
-        expect(client.do_task(Gearman::Task.new("size", data))).to eq("2")
+        expect(client.do_task(Gearman::Task.new("size", data), 20)).to eq("2")
         expect(data).to eq("é")
       end
     end
@@ -122,7 +122,7 @@ RSpec.describe Gearman::Client, :quiet do
     describe "names" do
       it "may have any bytes but NUL" do
         start_worker(job_server, "fü nk" => ->(data, _job) { data })
-        expect(client.do_task(Gearman::Task.new("fü nk", "\xFF".b))).to eq("\xFF".b)
+        expect(client.do_task(Gearman::Task.new("fü nk", "\xFF".b), 20)).to eq("\xFF".b)
       end
 
       {
@@ -171,13 +171,13 @@ RSpec.describe Gearman::Client, :quiet do
       end
 
       it "reaches nobody without callbacks, and the result is still right" do
-        expect(client.do_task(Gearman::Task.new("report", "done"))).to eq("done")
+        expect(client.do_task(Gearman::Task.new("report", "done"), 20)).to eq("done")
       end
 
       it "fails the task" do
         expect(run_set(recording("fail"))).to be(false)
         expect(calls).to eq([[:on_fail]])
-        expect(client.do_task(Gearman::Task.new("fail"))).to be_nil
+        expect(client.do_task(Gearman::Task.new("fail"), 20)).to be_nil
         expect(client.submit_job(Gearman::Task.new("fail"))).to be(true)
       end
 
@@ -199,7 +199,7 @@ RSpec.describe Gearman::Client, :quiet do
         expect(run_set(recording("flaky", "x", { retry_count: 5 }))).to be(true)
         expect(calls).to eq([[:on_retry, 1], [:on_retry, 2], [:on_complete, "x"]])
         failures = 1
-        expect(client.do_task(Gearman::Task.new("flaky", "y", retry_count: 1))).to eq("y")
+        expect(client.do_task(Gearman::Task.new("flaky", "y", retry_count: 1), 20)).to eq("y")
       end
 
       it "is a failure when it is an exception and nobody asked for those" do
@@ -211,8 +211,8 @@ RSpec.describe Gearman::Client, :quiet do
         expect(client.set_options("exceptions")).to eq(["exceptions"])
         expect(run_set(recording("raise", "boom", { retry_count: 1 }))).to be(false)
         expect(calls).to eq([[:on_exception, "boom"], [:on_retry, 1], [:on_exception, "boom"], [:on_fail]])
-        expect(client.do_task(Gearman::Task.new("raise", "boom"))).to be_nil
-        expect(client.do_task(Gearman::Task.new("report", "next"))).to eq("next")
+        expect(client.do_task(Gearman::Task.new("raise", "boom"), 20)).to be_nil
+        expect(client.do_task(Gearman::Task.new("report", "next"), 20)).to eq("next")
       end
 
       it "ends a task once when the worker sends both an exception and a failure, or its handle with a NUL" do
@@ -245,7 +245,10 @@ RSpec.describe Gearman::Client, :quiet do
       end
 
       it "holds on every socket, those of later too, and over a restart of the server" do
-        client.do_task(Gearman::BackgroundTask.new("other")) # a socket that is there already
+        start_worker(job_server, "echo" => ->(data, _job) { data })
+        task = Gearman::Task.new("echo")
+        task.on_complete { client.do_task(Gearman::BackgroundTask.new("other")) } # on a second socket
+        client.do_task(task)
         client.set_options("exceptions")
         failures = lambda do
           start_worker(job_server, "raise" => ->(data, _job) { raise data })
@@ -253,9 +256,9 @@ RSpec.describe Gearman::Client, :quiet do
           outer = recording("raise", "two")
           outer.on_exception do |text|
             calls << text
-            client.do_task(recording("raise", "inner")) # on a second socket
+            client.do_task(recording("raise", "inner"), 20) # on a second socket
           end
-          client.do_task(outer)
+          client.do_task(outer, 20)
           calls.dup.tap { calls.clear }
         end
         expected = [[:on_exception, "one"], [:on_fail], "two", [:on_exception, "inner"], [:on_fail], [:on_fail]]
@@ -332,7 +335,7 @@ RSpec.describe Gearman::Client, :quiet do
     it "runs a scheduled task not before its time" do
       time = Time.now.to_i + 1
       runs = Queue.new
-      client.do_task(Gearman::Task.new("f", "x", schedule_at: time))
+      client.do_task(Gearman::Task.new("f", "x", schedule_at: time), 20)
       start_worker(job_server, "f" => ->(*) { runs << Time.now.to_f })
       expect(pop(runs)).to be >= time
     end
@@ -341,7 +344,7 @@ RSpec.describe Gearman::Client, :quiet do
       it "closes every socket, and the next call opens new ones" do
         start_worker(job_server, "echo" => ->(data, _job) { data })
         2.times do
-          expect(client.do_task(Gearman::Task.new("echo", "x"))).to eq("x")
+          expect(client.do_task(Gearman::Task.new("echo", "x"), 20)).to eq("x")
           expect(sockets).to eq(2)
           client.close
           eventually("one socket less") { sockets == 1 }

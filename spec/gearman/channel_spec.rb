@@ -187,6 +187,16 @@ RSpec.describe Gearman::Channel do
       expect(pair[0]).to be_closed
     end
 
+    it "is not kept beyond a time-out by a server that talks all the time" do
+      noise = response(:work_status, "H:0", "1", "2") * 100
+      allow(io).to receive(:read_nonblock).and_return(noise)
+      asking = Thread.new { channel.request(packet(:echo_req, "x"), 0.1) }
+      asking.report_on_exception = false
+      expect { asking.join(JobServers::PATIENCE) }.to raise_error(Gearman::SocketTimeoutError)
+    ensure
+      asking&.kill
+    end
+
     it "turns what they raise into NetworkError" do
       { Errno::ECONNRESET.new => /reset/, EOFError.new => /closed by the server/,
         IOError.new("x") => /peer: / }.each do |error, message|

@@ -90,18 +90,17 @@ RSpec.describe Gearman::Client, :quiet do
   end
 
   describe "a time-out" do
-    it "is not put off by a server that talks all the time about something else" do
-      server = scripted_server do |peer|
-        peer.request
-        noise = ScriptedServer::Peer.packet(:work_status, "H:0", "1", "2") * 1000
-        loop { peer.write(noise) }
-      end
-      client = client_of(server)
-      [Gearman::Task.new("f"), Gearman::BackgroundTask.new("f")].each do |task|
-        client.task_create_timeout_sec = 0.2 if task.background?
-        calling = Thread.new { client.submit_job(task, false, 0.2) }
+    it "is kept in the face of a server that talks all the time", :process do
+      client = remember(described_class.new("127.0.0.1:#{talking_server("H:0")}"), :close)
+      client.task_create_timeout_sec = 0.2
+      calls = [
+        -> { client.do_task(Gearman::BackgroundTask.new("f")) },
+        -> { client.do_task(Gearman::Task.new("f"), 0.2) || raise(Gearman::SocketTimeoutError) }
+      ]
+      calls.each do |call|
+        calling = Thread.new(&call)
         calling.report_on_exception = false
-        expect { calling.join(JobServers::PATIENCE) }.to raise_error(Gearman::SocketTimeoutError)
+        expect { calling.join(5) }.to raise_error(Gearman::Error)
       ensure
         calling&.kill
       end

@@ -262,6 +262,7 @@ RSpec.describe Gearman::Worker, :worker do
       start_process do
         worker = described_class.new(fake.address)
         worker.add_ability("f") { |data| data == "bad" ? raise("bad") : data }
+        worker.on_grab_job { sleep 0.01 } # tells two sends apart
         worker.work
       end
       peer = fake.accept

@@ -121,6 +121,19 @@ class ScriptedServer
     end
   end
 
+  # Serves for ever, see Helpers#talking_server.
+  def self.talk(listener, noise)
+    Thread.report_on_exception = false
+    loop do
+      peer = Peer.new(listener.accept)
+      Thread.new do
+        created = Peer.packet(:job_created, "H:1")
+        peer.write(created) if peer.request.first == :submit_job
+        loop { peer.write(noise) }
+      end
+    end
+  end
+
   private
 
   def accept
@@ -147,6 +160,17 @@ class ScriptedServer
   module Helpers
     def scripted_server(**options, &script)
       remember(ScriptedServer.new(**options, &script))
+    end
+
+    # The port of a server in a process of its own, faster than its client: it takes a request, as job "H:1", and
+    # tells of the progress of a job for ever.
+    def talking_server(handle)
+      listener = TCPServer.new("127.0.0.1", 0)
+      pid = fork { ScriptedServer.talk(listener, ScriptedServer::Peer.packet(:work_status, handle, "1", "2") * 10_000) }
+      remember(-> { Process.kill("KILL", pid) && Process.wait(pid) }, :call)
+      listener.local_address.ip_port
+    ensure
+      listener&.close
     end
 
     # The next thing in a queue; fails where none comes.
