@@ -34,6 +34,7 @@ typedef struct {
     VALUE peer;
     VALUE mutex;    /* for sockets whose reads and writes are Ruby methods */
     VALUE kept;     /* replies for read_response that came while another was awaited; nil or an Array */
+    VALUE why;      /* what a read or write method raised, when that says more than its errno; or nil */
     VALUE unclosed; /* the socket, closed while a thread was in recv() on it */
     bool plain;
     bool blocking; /* recv() waits for a moment, see gm_channel_await */
@@ -63,6 +64,7 @@ static void channel_mark(void *data)
     rb_gc_mark_movable(ch->peer);
     rb_gc_mark_movable(ch->mutex);
     rb_gc_mark_movable(ch->kept);
+    rb_gc_mark_movable(ch->why);
     rb_gc_mark_movable(ch->unclosed);
 }
 
@@ -74,6 +76,7 @@ static void channel_compact(void *data)
     ch->peer = rb_gc_location(ch->peer);
     ch->mutex = rb_gc_location(ch->mutex);
     ch->kept = rb_gc_location(ch->kept);
+    ch->why = rb_gc_location(ch->why);
     ch->unclosed = rb_gc_location(ch->unclosed);
 }
 
@@ -118,7 +121,7 @@ static VALUE channel_allocate(VALUE klass)
 {
     channel *ch;
     VALUE self = TypedData_Make_Struct(klass, channel, &channel_type, ch);
-    ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = ch->unclosed = Qnil;
+    ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = ch->why = ch->unclosed = Qnil;
     gm_parser_init(&ch->parser, GM_RES, GM_DEFAULT_MAX_PACKET);
     gm_buffer_init(&ch->out);
     gm_replies_init(&ch->replies);
@@ -235,6 +238,7 @@ VALUE gm_channel_reason(VALUE self)
 {
     channel *ch = get(self);
     const char *text = "connection closed by the server";
+    if (ch->error == EIO && !NIL_P(ch->why)) return rb_sprintf("%" PRIsVALUE ": %" PRIsVALUE, ch->peer, ch->why);
     if (ch->broken != GM_OK) {
         text = gm_status_text(ch->broken);
     } else if (ch->error) {
@@ -413,6 +417,7 @@ static VALUE method_failed(VALUE data, VALUE error)
         call->error = NUM2INT(rb_funcall(error, rb_intern("errno"), 0));
     } else if (!RTEST(rb_obj_is_kind_of(error, rb_eEOFError))) {
         call->error = EIO;
+        RB_OBJ_WRITE(call->self, &get(call->self)->why, rb_obj_as_string(error));
     }
     return Qnil;
 }

@@ -5,7 +5,7 @@
  * its server: nil (not asked yet), true or false.
  */
 
-static ID id_counter, id_is_healthy, id_refused_p, id_servers, id_to_host_port, id_up, id_due_p;
+static ID id_counter, id_is_healthy, id_reason, id_refused_p, id_servers, id_to_host_port, id_up, id_due_p;
 
 /* Where `key` lies on `server`: the highest of all servers has it (rendezvous hashing, FNV-1a, mixed). */
 static uint64_t weight(VALUE key, VALUE server)
@@ -96,7 +96,11 @@ static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
         }
     }
     VALUE names = rb_ary_new_capa(count);
-    for (long i = 0; i < count; i++) rb_ary_push(names, rb_funcall(rb_ary_entry(servers, i), id_to_host_port, 0));
+    for (long i = 0; i < count; i++) {
+        VALUE server = rb_ary_entry(servers, i), reason = rb_ivar_get(server, id_reason);
+        VALUE name = rb_funcall(server, id_to_host_port, 0);
+        rb_ary_push(names, NIL_P(reason) ? name : rb_sprintf("%" PRIsVALUE " (%" PRIsVALUE ")", name, reason));
+    }
     rb_raise(gm_eNoJobServersError, "no job server can be reached: %" PRIsVALUE,
              rb_ary_join(names, rb_str_new_cstr(", ")));
 }
@@ -105,6 +109,7 @@ void Init_gearman_connection_pool(void)
 {
     id_counter = rb_intern("@server_counter");
     id_is_healthy = rb_intern("is_healthy?");
+    id_reason = rb_intern("@reason");
     id_refused_p = rb_intern("refused?");
     id_servers = rb_intern("@job_servers");
     id_to_host_port = rb_intern("to_host_port");
