@@ -12,7 +12,8 @@ module Bench
 
   # One that takes part: its name, its version and how its program is called.
   # Each program takes ROLE PORT FUNCTION WARMUP JOBS WINDOW SECONDS, where the role is one of
-  # submit, submit-default, request (clients), drain (a worker that is measured) and work (one that is not).
+  # submit, submit-default, submit-set, request, request-set, request-threads (clients), drain (a worker that is
+  # measured) and work (one that is not).
   class Contestant
     attr_reader :name
 
@@ -30,7 +31,7 @@ module Bench
 
   # A C program of ours, built when its source has changed.
   class CProgram < Contestant
-    FLAGS = %w[-std=gnu11 -O2 -Wall -Wextra -Werror].freeze
+    FLAGS = %w[-std=gnu11 -pthread -O2 -Wall -Wextra -Werror].freeze
 
     def initialize(name, *libraries, package: nil)
       super(name)

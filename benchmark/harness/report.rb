@@ -29,10 +29,22 @@ module Bench
     def heading = "#{@header.map { |name, value| format("%-14s %s", name, value) }.join("\n")}\n"
 
     def table(cores, row)
-      lines = @options[:contestants].map { |contestant| line(cores, row.name, contestant.name) }
+      lines = measured(row).map { |contestant| line(cores, row.name, contestant.name) }
       ratios = REFERENCES.map { |name| "x #{name}" }
       titles = ["", "jobs/s", "lowest-highest", "CPU us", "calls", "objects", "+ task", *ratios]
-      "#{cores} core#{"s" if cores > 1}: #{row.title}\n#{align([titles, *lines])}"
+      "#{cores} core#{"s" if cores > 1}: #{row.title}\n#{align([titles, *lines])}#{beside(cores, row)}"
+    end
+
+    def measured(row) = @options[:contestants].select { |contestant| row.measures?(contestant) }
+
+    def beside(cores, row)
+      return unless @options[:rows].any? { |other| other.name == row.beside }
+
+      lines = measured(row).map do |contestant|
+        cells, others = [row.name, row.beside].map { |name| cells_of(cores, name, contestant.name) }
+        "  #{contestant.name}: CPU time a job #{ratio(cells, others, :cpu)} of that in #{row.beside}\n"
+      end
+      lines.join
     end
 
     def line(cores, row, name)
@@ -51,10 +63,10 @@ module Bench
     end
 
     # Each round is compared with itself, as the machine's speed changes from round to round.
-    def ratio(cells, references)
+    def ratio(cells, references, figure = :rate)
       return "-" if references.empty?
 
-      ratios = cells.zip(references).map { |cell, reference| cell.rate / reference.rate }
+      ratios = cells.zip(references).map { |cell, reference| cell.public_send(figure) / reference.public_send(figure) }
       shape = ratios.max < 0.1 ? "%.4f (%.4f-%.4f)" : "%.2f (%.2f-%.2f)"
       format(shape, Report.median(ratios), *ratios.minmax)
     end
@@ -66,8 +78,8 @@ module Bench
     def calls
       return if @counts.empty?
 
-      lines = @options[:rows].flat_map do |row|
-        ["#{row.name}\n", *@options[:contestants].map do |contestant|
+      lines = @options[:rows].reject(&:only).flat_map do |row|
+        ["#{row.name}\n", *measured(row).map do |contestant|
           format("  %-16s %s\n", contestant.name, calls_of(@counts[row.name][contestant.name]))
         end]
       end

@@ -6,17 +6,41 @@ module Bench
   # jobs:: how many a cell measures, unless told otherwise
   # fill:: the queue is filled before the measured program starts
   # worker:: who serves the jobs: nobody, a contestant by name, or :same
-  Row = Struct.new(:name, :title, :role, :jobs, :fill, :worker, keyword_init: true)
+  # window:: tasks of a set, or threads; 1 by default
+  # grabs:: how many the worker keeps in flight, if it can; 1 by default
+  # only:: the contestants that are measured; all by default
+  # beside:: a row whose CPU time a job this one's is divided by; such rows are not counted for system calls
+  Row = Struct.new(:name, :title, :role, :jobs, :fill, :worker, :window, :grabs, :only, :beside, keyword_init: true) do
+    def initialize(window: 1, grabs: 1, **) = super
+    def measures?(contestant) = only.nil? || only.include?(contestant.name)
+  end
+
+  OURS = ["gearman-native"].freeze
 
   ROWS = [
     Row.new(name: "background", title: "background submission, one by one", role: "submit", jobs: 20_000),
     Row.new(name: "background-default", title: "the same, with the unique that each library makes by itself",
             role: "submit-default", jobs: 20_000),
+    Row.new(name: "background-pipelined", title: "background submission, pipelined (libgearman: in sets of 1000)",
+            role: "submit-set", jobs: 20_000, window: 1000),
     Row.new(name: "drain", title: "worker draining a full queue of echo jobs on one connection",
             role: "drain", jobs: 20_000, fill: true),
     Row.new(name: "roundtrip", title: "foreground, one by one, one worker of the same kind",
             role: "request", jobs: 5_000, worker: :same),
     Row.new(name: "roundtrip-libgearman", title: "foreground, one by one, one libgearman worker",
-            role: "request", jobs: 5_000, worker: "libgearman")
+            role: "request", jobs: 5_000, worker: "libgearman"),
+    Row.new(name: "set-100", title: "foreground, 100 open in a set, one libgearman worker",
+            role: "request-set", jobs: 10_000, worker: "libgearman", window: 100),
+    Row.new(name: "set-1000", title: "foreground, 1000 open in a set, a worker on sockets with 16 grabs in flight",
+            role: "request-set", jobs: 20_000, worker: "sockets", window: 1000, grabs: 16),
+    Row.new(name: "threads-4", title: "foreground, 4 threads one by one, a worker on sockets with 16 grabs in flight",
+            role: "request-threads", jobs: 10_000, worker: "sockets", window: 4, grabs: 16),
+    Row.new(name: "threads-16", title: "the same with 16 threads",
+            role: "request-threads", jobs: 10_000, worker: "sockets", window: 16, grabs: 16),
+    Row.new(name: "open-1000", title: "foreground, 1000 open at a time, the worker as in set-1000",
+            role: "request-set", jobs: 100_000, worker: "sockets", window: 1000, grabs: 16, only: OURS),
+    Row.new(name: "open-100000", title: "the same with 100000 open",
+            role: "request-set", jobs: 100_000, worker: "sockets", window: 100_000, grabs: 16, only: OURS,
+            beside: "open-1000")
   ].to_h { |row| [row.name, row] }.freeze
 end

@@ -52,8 +52,10 @@ module Bench
     def count(counter)
       with_broker(1) do
         each_cell do |row, contestant|
+          next if row.only # for its CPU time
+
           @progress.call("counting system calls: #{row.name}, #{contestant.name}")
-          few, many = [10, 2_000].map { |jobs| count_cell(counter, row, contestant, jobs) }
+          few, many = [10, 2_000 + row.window].map { |jobs| count_cell(counter, row, contestant, jobs) }
           jobs = many[:jobs] - few[:jobs]
           (@counts[row.name] ||= {})[contestant.name] = many[:calls].to_h do |call, count|
             [call, (count - few[:calls][call]).fdiv(jobs)]
@@ -76,7 +78,9 @@ module Bench
     end
 
     def each_cell
-      @options[:rows].product(@options[:contestants]).map { |row, contestant| yield row, contestant }
+      @options[:rows].product(@options[:contestants]).filter_map do |row, contestant|
+        yield row, contestant if row.measures?(contestant)
+      end
     end
 
     def count_cell(counter, row, contestant, jobs)
@@ -91,7 +95,8 @@ module Bench
       function = next_function
       filled = fill(function, warmup + jobs + 1) if row.fill
       worker = start_worker(row, contestant, function)
-      plan = { port: @broker.port, function: function, warmup: warmup, jobs: jobs, seconds: @options[:seconds] }
+      plan = { port: @broker.port, function: function, warmup: warmup, jobs: jobs, window: row.window,
+               seconds: @options[:seconds] }
       program = contestant.command(row.role, **plan)
       result = parse(@processes.run(program, cores: @cores, counter: counter, limit: limit))
       contestant.verify(result)
@@ -105,14 +110,18 @@ module Bench
       return unless row.worker
 
       worker = row.worker == :same ? contestant : CONTESTANTS.fetch(row.worker)
-      command = worker.command("work", port: @broker.port, function: function)
+      command = worker.command("work", port: @broker.port, function: function, window: row.grabs)
       @processes.start(command, cores: @cores, limit: limit, %i[out err] => File::NULL)
     end
 
     # The broker is asked whether it has seen the jobs that the program says it did. A worker that drains
     # ends as its last job arrives, so that one is left.
     def check_queue(row, contestant, done, left, filled)
-      expected = { "submit" => done, "submit-default" => done, "drain" => filled.to_i - done + 1 }.fetch(row.role, 0)
+      expected = case row.role
+                 when /\Asubmit/ then done
+                 when "drain" then filled.to_i - done + 1
+                 else 0
+                 end
       return if left == expected
 
       raise Error, "#{row.name}, #{contestant.name}: #{left} jobs are in the queue, #{expected} should be"

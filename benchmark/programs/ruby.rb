@@ -10,9 +10,11 @@ require "logger"
 
 abort "usage: ruby.rb ROLE PORT FUNCTION WARMUP JOBS WINDOW SECONDS" unless ARGV.size == 7
 ROLE, PORT, FUNCTION = ARGV
-WARMUP, JOBS = ARGV[3, 2].map { |count| Integer(count) }
+WARMUP, JOBS, WINDOW = ARGV[3, 3].map { |count| Integer(count) }
 SECONDS = Float(ARGV[6])
 UNIQUE = 40 # bytes, as in the C programs
+PAYLOAD = 64
+BULK = 100_000 # tasks that are submitted at once, at most
 SERVER = "127.0.0.1:#{PORT}".freeze
 
 # 4.0 logs every packet to standard output unless told otherwise.
@@ -21,7 +23,6 @@ Gearman.logger = Logger.new($stderr, level: Logger::WARN)
 def wall = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 def cpu = Process.clock_gettime(Process::CLOCK_PROCESS_CPUTIME_ID)
 def objects = GC.stat(:total_allocated_objects)
-def payload(number) = number.to_s.rjust(64, "0")
 
 # Looks at the clock only now and then, so that looking costs nothing.
 def late?(since, limit, done) = (done % 16).zero? && wall - since > limit
@@ -51,29 +52,110 @@ def report(jobs)
   $stdout.flush
 end
 
+# What the jobs are made of, made before anything is measured.
+def prepare
+  @payloads = Array.new(WARMUP + JOBS + (2 * WINDOW)) { |number| number.to_s.rjust(PAYLOAD, "0") }
+  @uniques = @payloads.map { |data| data[-UNIQUE, UNIQUE] }
+end
+
+def background(number) = Gearman::BackgroundTask.new(FUNCTION, @payloads[number], hash: @uniques[number])
+def background_default(number) = Gearman::BackgroundTask.new(FUNCTION, @payloads[number])
+def foreground(number) = Gearman::Task.new(FUNCTION, @payloads[number], hash: @uniques[number])
+
+# A task of a set is checked as it completes.
+def foreground_of_set(number)
+  data = @payloads[number]
+  task = foreground(number)
+  task.on_complete { |result| check(result, data) }
+  task
+end
+
+def check(result, data) = result == data || abort("the result is not the payload")
+
 # Objects that building one task takes, which no client can be blamed for.
-def objects_a_task(count)
+def objects_a_task(builder)
+  count = [1000, @payloads.size].min
   before = objects
   number = 0
-  yield number += 1 while number < count
+  while number < count
+    send(builder, number)
+    number += 1
+  end
   (objects - before).fdiv(count)
 end
 
-# The loop is plain, as those of the C programs are: what is measured is the library. The block builds a task.
-def run_client(answered:)
+# The loop is plain, as those of the C programs are: what is measured is the library. The block does a step: as many
+# jobs, with numbers from the one it is given.
+def run_client(builder, step = 1)
+  prepare
   client = Gearman::Client.new(SERVER)
-  payloads = Array.new(WARMUP + JOBS) { |number| payload(number) }
-  uniques = payloads.map { |data| data[-UNIQUE, UNIQUE] }
   number = 0
   until @warmed && over?(number - @warmed)
     begin_measuring(number) if @warmed.nil? && number.positive? && warm?(number)
-    result = client.do_task(yield(payloads[number], uniques[number]))
-    abort "the result is not the payload" if answered && result != payloads[number]
-    number += 1
+    yield client, number
+    number += step
   end
-  report(number - @warmed) do
-    { task_objects: objects_a_task([1000, payloads.size - 1].min) { |index| yield(payloads[index], uniques[index]) } }
+  report(number - @warmed) { { task_objects: objects_a_task(builder) } }
+end
+
+def request(client, number) = check(client.do_task(foreground(number)), @payloads[number])
+
+# As a program with many tasks does: it hands over all of them. gearman-ruby has only sets.
+def run_bulk
+  unless Gearman::Client.method_defined?(:submit_all)
+    return run_client(:background, WINDOW) do |client, number|
+      run_set(client, Array.new(WINDOW) { |index| background(number + index) })
+    end
   end
+
+  prepare
+  client = Gearman::Client.new(SERVER)
+  submit_all(client, 0, WARMUP)
+  begin_measuring(WARMUP)
+  done = 0
+  done += submit_all(client, WARMUP + done, [JOBS - done, BULK].min) until over?(done)
+  report(done) { { task_objects: objects_a_task(:background) } }
+end
+
+def submit_all(client, number, count)
+  tasks = Array.new(count) { |index| background(number + index) }
+  client.submit_all(tasks).all? || abort("a task was not submitted: #{tasks.find(&:error).error.message}")
+  count
+end
+
+def run_set(client, tasks)
+  set = Gearman::TaskSet.new(client)
+  tasks.each { |task| set.add_task(task) }
+  set.wait_forever || abort("a task has failed")
+end
+
+# As many threads as the window says share a client. One of gearman-ruby cannot be shared, so there each has its own.
+def run_threads
+  prepare
+  clients = Array.new(WINDOW) { Gearman::Client.new(SERVER) }
+  clients.fill(clients.first) if clients.first.respond_to?(:submit_all)
+  warmed = Queue.new
+  begun = Queue.new
+  threads = clients.each_with_index.map { |client, index| Thread.new { run_thread(client, index, warmed, begun) } }
+  begin_measuring(Array.new(WINDOW) { warmed.pop }.sum)
+  WINDOW.times { begun << true }
+  report(threads.sum(&:value)) { { task_objects: objects_a_task(:foreground) } }
+end
+
+# Its share of the warm-up; then, when all are through with theirs, its share of the jobs.
+def run_thread(client, index, warmed, begun)
+  warmup, jobs = [WARMUP, JOBS].map { |count| (count.to_f / WINDOW).ceil }
+  number = index * (warmup + jobs)
+  warmup.times { |step| request(client, number + step) }
+  warmed << warmup
+  begun.pop
+  number += warmup
+  done = 0
+  until done >= jobs || late?(@wall, SECONDS, done)
+    request(client, number + done)
+    done += 1
+  end
+  done
 end
 
 def run_worker(counted)
@@ -97,12 +179,16 @@ def count_job(arrived)
 end
 
 case ROLE
-when "submit"
-  run_client(answered: false) { |data, unique| Gearman::BackgroundTask.new(FUNCTION, data, hash: unique) }
+when "submit" then run_client(:background) { |client, number| client.do_task(background(number)) }
 when "submit-default"
-  run_client(answered: false) { |data, _unique| Gearman::BackgroundTask.new(FUNCTION, data) }
-when "request"
-  run_client(answered: true) { |data, unique| Gearman::Task.new(FUNCTION, data, hash: unique) }
+  run_client(:background_default) { |client, number| client.do_task(background_default(number)) }
+when "submit-set" then run_bulk
+when "request" then run_client(:foreground) { |client, number| request(client, number) }
+when "request-set"
+  run_client(:foreground_of_set, WINDOW) do |client, number|
+    run_set(client, Array.new(WINDOW) { |index| foreground_of_set(number + index) })
+  end
+when "request-threads" then run_threads
 when "drain" then run_worker(true)
 when "work" then run_worker(false)
 else abort "#{ROLE} is no role of this program"

@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 enum {
     CAN_DO = 1,
@@ -236,6 +235,5 @@ int main(int argc, char **argv)
         run_worker(&plan, false, true);
     else
         die(plan.role, "is no role of this program");
-    close(fd);
     return 0;
 }
