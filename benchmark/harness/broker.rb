@@ -10,9 +10,10 @@ module Bench
     COMMAND = ["gearmand", "-t", "4", "-q", "builtin", "-L", "127.0.0.1"].freeze
 
     # Yields a running broker and ends it afterwards.
-    def self.run(processes, cores:)
+    # @param arguments [Array<String>] further ones of gearmand
+    def self.run(processes, *arguments, cores:)
       Dir.mktmpdir("gearman-benchmark") do |folder|
-        broker = new(processes, cores, folder)
+        broker = new(processes, cores, folder, arguments)
         yield broker
       ensure
         processes.stop(broker.pid) if broker
@@ -21,10 +22,11 @@ module Bench
 
     attr_reader :port, :pid
 
-    def initialize(processes, cores, folder)
+    def initialize(processes, cores, folder, arguments)
       @port = TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] }
       log = File.join(folder, "log")
-      command = [*COMMAND, "-p", @port.to_s, "-l", log, "--verbose=ERROR", "-P", File.join(folder, "pid")]
+      command = [*COMMAND, "-p", @port.to_s, "-l", log, "--verbose=ERROR", "-P", File.join(folder, "pid"),
+                 *arguments]
       @pid = processes.start(command, cores: cores, limit: 1800, %i[out err] => File::NULL)
       wait_for("gearmand to listen (#{File.exist?(log) ? File.read(log) : "no log"})") do
         raise Error, "gearmand ended at once: #{command.join(" ")}" unless processes.alive?(@pid)

@@ -36,12 +36,10 @@ module Bench
     def measure
       @options[:cores].flat_map do |cores|
         (1..@options[:rounds]).flat_map do |round|
-          with_broker(cores) do
-            each_cell do |row, contestant|
-              @progress.call("#{cores} core#{"s" if cores > 1}, round #{round}: #{row.name}, #{contestant.name}")
-              result = run_cell(row, contestant)
-              Cell.new(cores: cores, round: round, row: row.name, contestant: contestant.name, result: result)
-            end
+          each_cell(cores) do |row, contestant|
+            @progress.call("#{cores} core#{"s" if cores > 1}, round #{round}: #{row.name}, #{contestant.name}")
+            result = run_cell(row, contestant)
+            Cell.new(cores: cores, round: round, row: row.name, contestant: contestant.name, result: result)
           end
         end
       end
@@ -50,36 +48,39 @@ module Bench
     # Fills {#counts}: system calls a job by row, contestant and name, on one core. Starting up is taken out by
     # running twice and dividing the difference.
     def count(counter)
-      with_broker(1) do
-        each_cell do |row, contestant|
-          next if row.only # for its CPU time
+      each_cell(1) do |row, contestant|
+        next if row.only # for its CPU time
 
-          @progress.call("counting system calls: #{row.name}, #{contestant.name}")
-          few, many = [10, 2_000 + row.window].map { |jobs| count_cell(counter, row, contestant, jobs) }
-          jobs = many[:jobs] - few[:jobs]
-          (@counts[row.name] ||= {})[contestant.name] = many[:calls].to_h do |call, count|
-            [call, (count - few[:calls][call]).fdiv(jobs)]
-          end
+        @progress.call("counting system calls: #{row.name}, #{contestant.name}")
+        few, many = [10, 2_000 + row.window].map { |jobs| count_cell(counter, row, contestant, jobs) }
+        jobs = many[:jobs] - few[:jobs]
+        (@counts[row.name] ||= {})[contestant.name] = many[:calls].to_h do |call, count|
+          [call, (count - few[:calls][call]).fdiv(jobs)]
         end
       end
     end
 
     private
 
-    # Every round has a broker of its own, warmed by one queue filled and emptied.
-    def with_broker(cores)
+    # Calls the block with each row and contestant; rows that want the same broker share one.
+    def each_cell(cores)
+      @options[:rows].group_by(&:gearmand).flat_map do |arguments, rows|
+        with_broker(cores, arguments) do
+          rows.product(@options[:contestants]).filter_map do |row, contestant|
+            yield row, contestant if row.measures?(contestant)
+          end
+        end
+      end
+    end
+
+    # Every round has brokers of its own, warmed by one queue filled and emptied.
+    def with_broker(cores, arguments)
       @cores = Processes.cores(cores)
-      Broker.run(@processes, cores: @cores) do |broker|
+      Broker.run(@processes, *arguments, cores: @cores) do |broker|
         @broker = broker
         fill(function = next_function, 20_000)
         purge(function)
         yield
-      end
-    end
-
-    def each_cell
-      @options[:rows].product(@options[:contestants]).filter_map do |row, contestant|
-        yield row, contestant if row.measures?(contestant)
       end
     end
 

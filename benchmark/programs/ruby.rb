@@ -52,21 +52,26 @@ def report(jobs)
   $stdout.flush
 end
 
-# What the jobs are made of, made before anything is measured.
+# What the jobs are made of, made before anything is measured, and so old that the collector leaves it alone then.
 def prepare
-  @payloads = Array.new(WARMUP + JOBS + (2 * WINDOW)) { |number| number.to_s.rjust(PAYLOAD, "0") }
+  count = [WARMUP, JOBS].sum { |jobs| (jobs.to_f / WINDOW).ceil * WINDOW }
+  @payloads = Array.new(count) { |number| number.to_s.rjust(PAYLOAD, "0") }
   @uniques = @payloads.map { |data| data[-UNIQUE, UNIQUE] }
+  4.times { GC.start }
 end
 
 def background(number) = Gearman::BackgroundTask.new(FUNCTION, @payloads[number], hash: @uniques[number])
 def background_default(number) = Gearman::BackgroundTask.new(FUNCTION, @payloads[number])
 def foreground(number) = Gearman::Task.new(FUNCTION, @payloads[number], hash: @uniques[number])
 
-# A task of a set is checked as it completes.
+# A task of a set is checked and counted as it completes.
 def foreground_of_set(number)
   data = @payloads[number]
   task = foreground(number)
-  task.on_complete { |result| check(result, data) }
+  task.on_complete do |result|
+    check(result, data)
+    @completed += 1
+  end
   task
 end
 
@@ -144,7 +149,7 @@ end
 
 # Its share of the warm-up; then, when all are through with theirs, its share of the jobs.
 def run_thread(client, index, warmed, begun)
-  warmup, jobs = [WARMUP, JOBS].map { |count| (count.to_f / WINDOW).ceil }
+  warmup, jobs = [WARMUP, JOBS].map { |count| (count.to_f / WINDOW).ceil } # as many as prepare made
   number = index * (warmup + jobs)
   warmup.times { |step| request(client, number + step) }
   warmed << warmup
@@ -186,7 +191,9 @@ when "submit-set" then run_bulk
 when "request" then run_client(:foreground) { |client, number| request(client, number) }
 when "request-set"
   run_client(:foreground_of_set, WINDOW) do |client, number|
+    @completed = 0
     run_set(client, Array.new(WINDOW) { |index| foreground_of_set(number + index) })
+    @completed == WINDOW || abort("#{@completed} of #{WINDOW} tasks have completed")
   end
 when "request-threads" then run_threads
 when "drain" then run_worker(true)
