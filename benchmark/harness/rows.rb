@@ -17,7 +17,7 @@ module Bench
     def measures?(contestant) = only.nil? || only.include?(contestant.name)
   end
 
-  # What is looked at is how the client's cost grows. By default gearmand has 383 buckets for its jobs and becomes slow
+  # What is looked at is how the client's cost grows. By default gearmand has 991 buckets for its jobs and becomes slow
   # when many are open; the client would be measured waiting for it.
   SCALING = { role: "request-set", jobs: 100_000, worker: "sockets", grabs: 16, only: ["gearman-native"],
               gearmand: ["--hashtable-buckets=100003"] }.freeze
