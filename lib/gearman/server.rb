@@ -201,7 +201,8 @@ module Gearman
       socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
       @tls ? @tls.connect(socket, @address.host, deadline) : socket
     rescue Errno::ETIMEDOUT => e
-      raise SocketTimeoutError, "Unable to connect to job server #{@hostport} in #{@connect_timeout} s: #{e.message}"
+      raise SocketTimeoutError,
+            "Unable to connect to job server #{@hostport} within #{@connect_timeout} s: #{e.message}"
     rescue SystemCallError, SocketError, IOError, TLS::HandshakeError => e
       raise NetworkError, "Unable to connect to job server #{@hostport}: #{e.message}"
     end

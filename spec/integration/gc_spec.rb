@@ -9,11 +9,9 @@ RSpec.describe "a client and the garbage collector", :quiet do
       (1..).each do |number|
         handle = "H:#{number}"
         job = peer.accept_job(handle)
-        unless job.last.start_with?("hold")
-          peer.reply(:work_data, handle, "part").reply(:work_complete, handle,
-                                                       job.last)
-        end
-        peer.reply(:work_complete, handle, "released") if job.last == "hold then go"
+        next if job.last == "hold"
+
+        peer.reply(:work_data, handle, "part").reply(:work_complete, handle, job.last)
       end
     end
   end

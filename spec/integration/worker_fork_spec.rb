@@ -37,7 +37,7 @@ RSpec.describe Gearman::Worker, :process, :worker do
       worker.work
     end
     writer.close
-    pid = Integer(reader.gets)
+    pid = Integer(reader.wait_readable(JobServers::PATIENCE)&.gets)
     remember(-> { Process.kill("KILL", pid) }, :call)
     registered("f")
     expect(client.run("f", "from a daemon")).to eq([:work_complete, "from a daemon"])
@@ -67,7 +67,7 @@ RSpec.describe Gearman::Worker, :process, :worker do
       data
     })
     expect(client.packets_of(client.submit("f", "x"))).to eq([[:work_data, "parent"], [:work_complete, "x"]])
-    expect(reader.gets.split).to eq(["Gearman::NetworkError"] * 3)
+    expect(reader.wait_readable(JobServers::PATIENCE)&.gets&.split).to eq(["Gearman::NetworkError"] * 3)
     expect(client.run("f", "y")).to eq([:work_complete, "y"])
   ensure
     [reader, writer].each(&:close)
@@ -89,8 +89,8 @@ RSpec.describe Gearman::Worker, :process, :worker do
       pid ? "parent had #{data}" : "child had #{data}"
     })
     handle = client.submit("f", "x")
-    expect(client.packets_of(handle)).to eq([[:work_complete, "parent had x"]])
     child = eventually("the child") { pids.pop unless pids.empty? }
+    expect(client.packets_of(handle)).to eq([[:work_complete, "parent had x"]])
     expect(client.wire.pending).to eq([])
     registered("f", 2) # on a connection of its own, the child is a worker, too
   ensure
