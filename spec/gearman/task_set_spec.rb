@@ -73,7 +73,8 @@ RSpec.describe Gearman::TaskSet, :quiet do
       client = Gearman::Client.new("127.0.0.1:#{port}")
       set = described_class.new(client)
       expect(set.add_task(Gearman::BackgroundTask.new("f", "kept"))).to be(true)
-      expect { set.wait }.to raise_error(Gearman::NoJobServersError, "no job server can be reached: 127.0.0.1:#{port}")
+      expect { set.wait }
+        .to raise_error(Gearman::NoJobServersError, /\Ano job server can be reached: 127\.0\.0\.1:#{port} \(/)
       expect(set.size).to eq(1)
       server = remember(JobServers::Embedded.start(port: port))
       expect(eventually do
