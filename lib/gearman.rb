@@ -8,7 +8,9 @@ require "socket"
 #   client = Gearman::Client.new("localhost:4730")
 #   client.do_task(Gearman::Task.new("reverse", "hello"))
 module Gearman
-  if (other = $LOADED_FEATURES.find { |path| path.end_with?("/gearman/connection_pool.rb") && !path.start_with?(__dir__) })
+  if (other = $LOADED_FEATURES.find do |path|
+    path.end_with?("/gearman/connection_pool.rb") && !path.start_with?(__dir__)
+  end)
     warn "gearman-native: the gem gearman-ruby is loaded too (#{other}) and defines the same classes. " \
          "Remove it from the bundle, or add `gem \"gearman-ruby\", require: false` if another gem depends on it."
   end

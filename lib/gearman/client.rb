@@ -44,7 +44,7 @@ module Gearman
     # @param option [String, Symbol]
     # @return [Array<Connection>] the servers that have it
     # @raise (see #set_options)
-    def set_option(option) # rubocop:disable Naming/AccessorMethodName
+    def set_option(option)
       request = Packet.encode(:option_req, option.to_s)
       set = @connection_pool.with_all_connections do |connection|
         type, text = ask(connection, request)
@@ -96,7 +96,7 @@ module Gearman
       if timeout.nil? || timeout.positive? || task.background?
         task_set.add_task(task)
         task_set.wait(timeout)
-        return true if task_set.size.zero?
+        return true unless task_set.size.positive?
       end
       raise SocketTimeoutError, "#{task.func}: no result in #{timeout} seconds"
     ensure

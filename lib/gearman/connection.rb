@@ -132,6 +132,7 @@ module Gearman
         unless sock.wait_readable(deadline && [deadline - now, 0].max)
           raise SocketTimeoutError, "#{@name}: read #{data.bytesize} of #{len} bytes in #{timeout} seconds"
         end
+
         with_safe_socket_op { data << sock.readpartial(len - data.bytesize) }
       end
       data
@@ -221,7 +222,7 @@ module Gearman
     # @return [Boolean] whether the socket of {#socket} is open
     # @api private
     def connected?
-      @channel&.usable? ? true : false
+      @channel&.usable? || false
     end
 
     # Sends an option on every channel, and on those still to be opened.
@@ -238,7 +239,7 @@ module Gearman
     #
     # @api private
     def buffered?
-      @channel&.usable? && @channel.buffered? ? true : false
+      connected? && @channel.buffered?
     end
 
     # Notes that the server could not be used, and when to try again.

@@ -60,6 +60,6 @@ module Gearman
   #       def next_line; end
   #     end
   #   end
-  class Packet
+  class Packet # rubocop:disable Lint/EmptyClass
   end
 end

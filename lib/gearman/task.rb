@@ -177,7 +177,7 @@ module Gearman
     # tasks are one job. It is made once.
     #
     # @return [String] 40 hexadecimal digits, or what `hash:` gave
-    def get_uniq_hash # rubocop:disable Naming/AccessorMethodName
+    def get_uniq_hash
       @hash ||= @coalesce == false ? own_unique : shared_unique
     end
 
@@ -208,7 +208,7 @@ module Gearman
 
     # @return [String] the packet that submits it
     # @raise [InvalidArgsError] when it cannot be sent, see {Packet.encode}
-    def get_submit_packet # rubocop:disable Naming/AccessorMethodName
+    def get_submit_packet
       parts = [func, get_uniq_hash, payload]
       parts.insert(2, run_at.to_s) if @schedule_at
       Packet.encode(command, *parts)

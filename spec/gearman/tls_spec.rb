@@ -57,7 +57,9 @@ RSpec.describe Gearman::TLS do
     it "have to be there" do
       %i[cert key].each do |option|
         files = { cert: issued.file, key: issued.key_file, option => "/no/such/file" }
-        expect { described_class.new(**files) }.to refuse(%r{\Atls: #{option} /no/such/file cannot be used: No such file})
+        expect do
+          described_class.new(**files)
+        end.to refuse(%r{\Atls: #{option} /no/such/file cannot be used: No such file})
       end
       expect { described_class.new(ca_file: File.dirname(authority.file)) }
         .to refuse(/\Atls: ca_file .* cannot be used: Is a directory/)
@@ -67,7 +69,9 @@ RSpec.describe Gearman::TLS do
       expect { described_class.new(ca_file: garbage) }.to refuse(/\Atls: ca_file #{garbage} cannot be used: /)
       expect { described_class.new(cert: garbage, key: issued.key_file) }
         .to refuse(/\Atls: cert #{garbage} cannot be used: /)
-      expect { described_class.new(cert: issued.file, key: garbage) }.to refuse(/\Atls: key #{garbage} cannot be used: /)
+      expect do
+        described_class.new(cert: issued.file, key: garbage)
+      end.to refuse(/\Atls: key #{garbage} cannot be used: /)
     end
 
     it "have to belong together" do
