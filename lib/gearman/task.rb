@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "digest/sha1"
+require "securerandom"
 
 module Gearman
   # A job for a server: what to do, with which argument, and what to call when something happens to it.
@@ -279,7 +280,6 @@ module Gearman
     end
 
     def own_unique
-      require "securerandom"
       SecureRandom.uuid
     end
   end
