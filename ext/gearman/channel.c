@@ -595,7 +595,11 @@ static void *read_shortly(void *data)
  */
 static gm_io await_shortly(VALUE self, channel *ch)
 {
-    short_read what = {.fd = descriptor(ch->io)};
+    short_read what; /* not initialised as a whole: clearing its bytes would cost as much as the wait */
+    what.fd = descriptor(ch->io);
+    what.ran = false;
+    what.read = -1;
+    what.error = 0;
     if (what.fd < 0) return fail(self, EBADF);
     ch->reading = true;
     rb_nogvl(read_shortly, &what, RUBY_UBF_IO, NULL, RB_NOGVL_INTR_FAIL);

@@ -4,10 +4,27 @@ VALUE gm_mGearman;
 VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
 VALUE gm_eNoJobServersError, gm_eServerDownException;
 
+/* As rb_enc_str_asciionly_p, without asking the String for its encoding first. */
+static bool ascii_only(gm_slice bytes)
+{
+    const uint64_t high_bits = UINT64_C(0x8080808080808080);
+    size_t i = 0;
+    for (; i + sizeof(uint64_t) <= bytes.length; i += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, bytes.bytes + i, sizeof(word));
+        if (word & high_bits) return false;
+    }
+    for (; i < bytes.length; i++) {
+        if (bytes.bytes[i] & 0x80) return false;
+    }
+    return true;
+}
+
 VALUE gm_str_new(gm_slice bytes)
 {
+    if (!ascii_only(bytes)) return rb_str_new((const char *)bytes.bytes, (long)bytes.length);
     VALUE string = rb_utf8_str_new((const char *)bytes.bytes, (long)bytes.length);
-    if (!rb_enc_str_asciionly_p(string)) rb_enc_associate(string, rb_ascii8bit_encoding());
+    ENC_CODERANGE_SET(string, ENC_CODERANGE_7BIT);
     return string;
 }
 

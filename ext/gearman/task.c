@@ -19,16 +19,14 @@ static gm_command command_of(VALUE task, bool scheduled)
 
 gm_task gm_task_read(VALUE task)
 {
-    gm_task read = {0};
+    gm_task read;
     bool scheduled = RTEST(rb_ivar_get(task, id_schedule_at));
-    VALUE klass = rb_obj_class(task);
     read.command = command_of(task, scheduled);
     read.func = rb_ivar_get(task, id_func);
     read.unique = rb_ivar_get(task, id_hash);
     if (!RB_TYPE_P(read.unique, T_STRING)) read.unique = rb_funcall(task, id_get_uniq_hash, 0);
     read.data = rb_ivar_get(task, id_arg);
     if (!RB_TYPE_P(read.data, T_STRING)) read.data = rb_funcall(task, id_payload, 0);
-    read.plain = (klass == cTask || klass == cBackgroundTask) && NIL_P(rb_ivar_get(task, id_on_created));
     if (scheduled) {
         long long run_at = NUM2LL(rb_funcall(task, id_run_at, 0));
         snprintf(read.epoch, sizeof(read.epoch), "%lld", run_at);
@@ -42,6 +40,12 @@ gm_task gm_task_read(VALUE task)
                  RSTRING_LEN(read.unique), GM_MAX_UNIQUE_SIZE, read.unique);
     }
     return read;
+}
+
+bool gm_task_plain(VALUE task)
+{
+    VALUE klass = rb_obj_class(task);
+    return (klass == cTask || klass == cBackgroundTask) && NIL_P(rb_ivar_get(task, id_on_created));
 }
 
 size_t gm_task_parts(const gm_task *task, gm_slice parts[GM_MAX_ARGUMENTS])

@@ -8,7 +8,6 @@ typedef struct {
     gm_command command;
     VALUE func, unique, data;
     char epoch[24]; /* decimal seconds, for a scheduled task */
-    bool plain;     /* its class is one of the library's own, and it has no on_created */
 } gm_task;
 
 /*
@@ -16,6 +15,9 @@ typedef struct {
  * GM_MAX_UNIQUE_SIZE.
  */
 gm_task gm_task_read(VALUE task);
+
+/* Whether nobody wants to hear of its JOB_CREATED: its class is one of the library's own, and it has no on_created. */
+bool gm_task_plain(VALUE task);
 
 /* Fills `parts` with slices of what gm_task_read gave and returns their number. */
 size_t gm_task_parts(const gm_task *task, gm_slice parts[GM_MAX_ARGUMENTS]);

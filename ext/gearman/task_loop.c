@@ -204,7 +204,8 @@ static VALUE loop_submit(VALUE self, VALUE connection, VALUE task, VALUE timeout
     GM_TASK_GUARD(read);
     take_slot(loop, slot);
     gm_deadline now = gm_now(), first = gm_earlier(loop->patience, loop->create_timeout);
-    loop->slots[slot] = (task_slot){.open = true, .plain = read.plain, .index = index, .start = start, .since = now};
+    loop->slots[slot] =
+        (task_slot){.open = true, .plain = gm_task_plain(task), .index = index, .start = start, .since = now};
     if (first != GM_NEVER) loop->look_at = gm_earlier(loop->look_at, now + first);
     rb_ary_store(loop->tasks, slot, task);
     return Qnil;
