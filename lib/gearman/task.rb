@@ -13,21 +13,17 @@ module Gearman
     #   the task is submitted
     attr_accessor :uniq
     # @return [Integer] how often the task is submitted again when it failed
-    attr_accessor :retry_count
+    attr_writer :retry_count
     # @return [Symbol, nil] :high or :low
     attr_accessor :priority
     # @return [Boolean, nil] whether nobody waits for the result
     attr_accessor :background
     # @return [Object] kept for code that sets it; {#schedule} is what counts
     attr_accessor :epoch
-    # @return [Boolean] whether it ran and did not fail
-    attr_reader :successful
     # @return [String] the function
     attr_reader :func
     # @return [Object] the argument; what is sent is its {#payload}
     attr_reader :arg
-    # @return [Integer] how often it was submitted again
-    attr_reader :retries_done
 
     # @return [String, nil] what the server calls the job of a background task
     attr_reader :handle
@@ -42,12 +38,25 @@ module Gearman
     #   its own. The Hash is not changed
     # @raise [InvalidArgsError] for any other option
     def initialize(func, arg = "", opts = NO_OPTIONS)
+      # What most tasks leave at its default is not set: variables are a part of the price of a small task.
       @func = func.to_s
       @arg = arg
-      @retry_count = 0
-      @successful = false
-      @retries_done = 0
       take_options(opts) unless opts.nil? || opts.empty?
+    end
+
+    # @return [Integer] how often the task is submitted again when it failed
+    def retry_count
+      @retry_count || 0
+    end
+
+    # @return [Boolean] whether it ran and did not fail
+    def successful
+      @successful || false
+    end
+
+    # @return [Integer] how often it was submitted again
+    def retries_done
+      @retries_done || 0
     end
 
     # Runs the job at a certain time, or later when every worker is busy. It is a background job then.
@@ -136,11 +145,11 @@ module Gearman
     #
     # @return [Boolean] whether to submit the task again
     def handle_failure
-      if @retries_done >= @retry_count
+      if retries_done >= retry_count
         @on_fail&.call
         return false
       end
-      @retries_done += 1
+      @retries_done = retries_done + 1
       @on_retry&.call(@retries_done)
       true
     end
@@ -265,7 +274,7 @@ module Gearman
         when :background then @background = value
         when :schedule_at then @schedule_at = value
         when :coalesce then @coalesce = value
-        when :retry_count then @retry_count = value || 0
+        when :retry_count then @retry_count = value
         when :hash then @hash = value&.to_s
         else (unknown ||= []) << name.to_s
         end
