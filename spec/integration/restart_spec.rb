@@ -47,6 +47,24 @@ RSpec.describe Gearman::Worker, :process, :worker do
       expect(Float(child.line)).to be < 0.4
     end
 
+    it "that drops every connection is not tried all the time" do
+      listener = TCPServer.new("127.0.0.1", JobServers.free_port)
+      dropped = 0
+      dropping = Thread.new do
+        loop do
+          listener.accept.close
+          dropped += 1
+        end
+      end
+      worker = new_worker("127.0.0.1:#{listener.local_address.ip_port}")
+      run(worker)
+      sleep 1.5
+      expect(dropped).to be_between(2, 20)
+    ensure
+      dropping.kill.join
+      listener.close
+    end
+
     it "lost under a job takes its result with it; the job is not answered on the new connection" do
       go_on = Queue.new
       ran = Queue.new
