@@ -50,6 +50,7 @@ module Gearman
       @channel = nil
       @up = nil
       @failures = 0
+      @failure_told = false
       @retry_at = 0.0
       @refused = false
       @options = []
@@ -274,10 +275,14 @@ module Gearman
       @refused
     end
 
-    # @return [Boolean] whether the server could be used until now
+    # Says once that the server cannot be used, and once again when it could be used in between.
+    #
+    # @return [Boolean] whether it is to be said
     # @api private
-    def first_failure?
-      @failures <= 1
+    def failure_is_news?
+      return false if @failure_told
+
+      @failure_told = true
     end
 
     # Notes that the socket of {#socket} was lost.
@@ -289,6 +294,7 @@ module Gearman
       return failed(true) if now - @opened_at < SETTLED_AFTER
 
       @failures = 0
+      @failure_told = false
       0.0
     end
 

@@ -198,9 +198,8 @@ module Gearman
 
     def reason(error, ssl)
       text = error.message[/ state=[^:]*: (.+)\z/m, 1] || error.message
-      return "TLS: #{text}" if ssl.nil? || ssl.peer_cert || text.match?(/certificate|alert/)
-
-      "TLS: #{text}; does the server speak TLS?"
+      answered = ssl.nil? || ssl.peer_cert || text.match?(/\A(?:tls|ssl)|certificate/) # alerts begin with tls or ssl
+      answered ? "TLS: #{text}" : "TLS: #{text}; does the server speak TLS?"
     end
   end
 end

@@ -399,7 +399,7 @@ module Gearman
     def connect(connection)
       connection.channel
     rescue NetworkError, SocketTimeoutError, ProtocolError => e
-      logger.warn { e.message } if connection.first_failure?
+      logger.warn { e.message } if connection.failure_is_news?
       nil
     rescue StandardError => e
       connection.failed(true)

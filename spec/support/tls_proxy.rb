@@ -83,7 +83,7 @@ class TLSProxy
     @links = []
     @context = OpenSSL::SSL::SSLContext.new
     @context.add_certificate(issued.certificate, issued.key, chain)
-    @context.servername_cb = lambda do |_, name|
+    @context.servername_cb = lambda do |(_, name)|
       @names << name
       nil
     end
@@ -104,7 +104,7 @@ class TLSProxy
     @links.clear
     links.each do |ssl, server, threads|
       threads.each { |thread| thread.kill.join }
-      how == :goodbye ? ssl.stop : ssl.io.close
+      how == :goodbye ? ssl.close : ssl.io.close # sync_close is off
       server.close
       @half_closed = ssl # which would be closed by the garbage collector
     end
