@@ -16,7 +16,7 @@ SANITIZED = {
 
 # Examples that no sanitizer or valgrind can judge, by their tag.
 LEFT_OUT = {
-  "sanitize" => %w[packaging],
+  "sanitize" => %w[packaging memory],
   "memcheck" => %w[packaging process]
 }.freeze
 

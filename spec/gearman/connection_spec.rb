@@ -350,6 +350,7 @@ RSpec.describe Gearman::Connection, :quiet do
       eventually("a thread that waits") { waiting.status == "sleep" }
       connection.release(channels[5])
       expect(waiting.value).to equal(channels[5])
+      eventually("64 sockets") { echoing.connections.size >= 64 }
       expect(echoing.connections.size).to eq(64)
     end
 
