@@ -183,7 +183,9 @@ class Matrix
       "EXT_PEDANTIC" => "1", "SSL_CERT_FILE" => "/etc/ssl/certs/ca-certificates.crt"
     }.merge(ENV.to_h.slice("http_proxy", "https_proxy", "no_proxy"))
     mounted = <<~SHELL
-      mount -t proc proc "$0/proc" && mkdir -p "$0/dev/shm" && mount -t tmpfs tmpfs "$0/dev/shm" && exec chroot "$0" "$@"
+      mount -t proc proc "$0/proc" && mkdir -p "$0/dev/shm" "$0/dev/pts" && mount -t tmpfs tmpfs "$0/dev/shm" &&
+        mount -t devpts -o newinstance,ptmxmode=0666 devpts "$0/dev/pts" && ln -sf pts/ptmx "$0/dev/ptmx" &&
+        exec chroot "$0" "$@"
     SHELL
     ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-c", mounted,
      root.folder, "env", "-i", *environment.map { |pair| pair.join("=") }, "sh", "-c", script]
