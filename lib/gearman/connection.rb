@@ -78,7 +78,7 @@ module Gearman
     # The socket of {#send_update} and {#read_response}, connected when it is not yet.
     #
     # @param _num_retries [Integer] kept for code that gives it
-    # @return [Socket]
+    # @return [Socket, OpenSSL::SSL::SSLSocket]
     # @raise [NetworkError] when the server cannot be reached
     def socket(_num_retries = 3)
       channel.io

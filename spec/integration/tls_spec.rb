@@ -140,6 +140,24 @@ RSpec.describe "TLS", :quiet do
       expect(server.version).to match(/\A\d/)
     end
 
+    it "has things to say that are no answers, which the admin client overlooks" do
+      server = remember(Gearman::Server.new(proxy.address, tls: options), :close)
+      expect(server.socket.to_io.wait_readable(JobServers::PATIENCE)).to be_truthy # tickets for other sessions
+      expect(server.version).to match(/\A\d/)
+      expect(proxy.handshakes).to eq(1)
+    end
+
+    it "ends with the connection" do
+      connection = Gearman::Connection.new(proxy.host, proxy.port)
+      connection.tls = Gearman::TLS.new(**options)
+      socket = connection.socket
+      expect(socket).to be_a(OpenSSL::SSL::SSLSocket)
+      expect(connection.is_healthy?).to be(true)
+      connection.close_socket
+      expect(socket.to_io).to be_closed
+      eventually("the other end is closed") { proxy.closed == 2 }
+    end
+
     it "gives threads that share a client their own answers" do
       start_reversing
       texts = Array.new(10) { |thread| Array.new(30) { |index| "#{thread}-#{index}-#{"x" * 5000}" } }
@@ -206,7 +224,9 @@ RSpec.describe "TLS", :quiet do
 
     it "is for the name or the address that the server is connected by" do
       expect(reverse("abc", by: client_of(proxy_with("localhost").address("localhost")))).to eq("cba")
-      expect(reverse("abc", by: client_of(proxy_with("127.0.0.1").address))).to eq("cba")
+      by_address = proxy_with("127.0.0.1")
+      expect(reverse("abc", by: client_of(by_address.address))).to eq("cba")
+      expect(by_address.names).to eq([]) # an address is no name that can be asked for
     end
 
     it "is for nobody else" do
@@ -318,14 +338,15 @@ RSpec.describe "TLS", :quiet do
       expect(Timeout.timeout(JobServers::PATIENCE) { ends.pop }).to be_positive
     end
 
-    it "that is refused leaves no socket open" do
+    it "that is refused leaves no socket open, and is tried with the next address" do
       start_reversing
       wrong = tls_proxy(job_server, authority.issue("other.test"))
-      before = Descriptors.count
-      connection = Gearman::Connection.new("127.0.0.1", wrong.port)
-      connection.tls = Gearman::TLS.new(**options)
-      5.times { expect { connection.socket }.to raise_error(Gearman::ServerDownException, /does not match/) }
-      eventually("all are closed") { Descriptors.count <= before }
+      expect { reverse("abc", by: client_of(wrong.address)) }.to refuse(/does not match/)
+      eventually("the socket is closed") { wrong.closed == 1 }
+      both = [wrong, proxy].map { |server| Addrinfo.tcp(server.host, server.port) }
+      allow(Addrinfo).to receive(:getaddrinfo).with("jobs.test", 4730, nil, :STREAM).and_return(both)
+      expect(reverse("abc", by: client_of("jobs.test", options.merge(hostname: "localhost")))).to eq("cba")
+      expect([wrong.handshakes, proxy.handshakes]).to eq([2, 1])
     end
   end
 

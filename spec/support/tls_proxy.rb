@@ -97,6 +97,11 @@ class TLSProxy
     "#{name}:#{port}"
   end
 
+  # How many connections the clients have ended.
+  def closed
+    @links.count { |ssl, _| ssl.io.closed? }
+  end
+
   # Ends the connections that there are: with the goodbye of TLS and the TCP connection left open (:goodbye), or without
   # a goodbye (:cut).
   def finish(how)
