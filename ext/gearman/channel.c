@@ -428,11 +428,22 @@ static VALUE call_method(VALUE data)
                       ssl_error(), (VALUE)0);
 }
 
+static VALUE call_masked(RB_BLOCK_CALL_FUNC_ARGLIST(unused, data)) { return call_method(data); }
+
+/* What has been read or written is lost when an interrupt ends the method; one that waits must be interrupted. */
+static VALUE call_uninterrupted(VALUE data)
+{
+    ruby_io *call = (ruby_io *)data;
+    ID method = call->function == read_by_method ? id_read_nonblock : id_write_nonblock;
+    if (!rb_respond_to(get(call->self)->io, method)) return call_method(data);
+    return rb_block_call(rb_cThread, id_handle_interrupt, 1, &no_interrupts, call_masked, data);
+}
+
 /* Reads or writes through the methods of an IO that is no plain socket; one thread at a time. */
 static gm_io by_method(VALUE self, VALUE (*function)(VALUE))
 {
     ruby_io call = {.self = self, .function = function, .result = GM_IO_OK};
-    rb_mutex_synchronize(get(self)->mutex, call_method, (VALUE)&call);
+    rb_mutex_synchronize(get(self)->mutex, call_uninterrupted, (VALUE)&call);
     return call.result == GM_IO_CLOSED ? fail(self, call.error) : call.result;
 }
 
