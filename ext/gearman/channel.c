@@ -10,12 +10,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* Ruby ignores SIGPIPE in a handler of its own */
 #endif
 
-enum { WRITE_SIZE = 64 * 1024 };
+enum { WRITE_SIZE = 64 * 1024, BUSY_CAPACITY = 4 * 1024 * 1024 };
 
 static VALUE cChannel, cBasicSocket;
 static ID id_OpenSSL, id_OpenSSLError, id_close, id_handle_interrupt, id_read_nonblock, id_readpartial, id_to_io,
@@ -34,12 +35,15 @@ typedef struct {
     VALUE peer;
     VALUE mutex;    /* for sockets whose reads and writes are Ruby methods */
     VALUE kept;     /* replies for read_response that came while another was awaited; nil or an Array */
-    VALUE why;      /* what a read or write method raised, when that says more than its errno; or nil */
-    VALUE unclosed; /* the socket, closed while a thread was in recv() on it */
+    VALUE why;      /* what was wrong, when that says more than `error` and `broken`; or nil */
+    VALUE unclosed; /* the socket, closed while somebody waited on it */
     bool plain;
-    bool blocking; /* recv() waits for a moment, see gm_channel_await */
-    bool reading;  /* a thread is in it */
-    bool more;     /* the last read filled all its room */
+    bool blocking;    /* recv() waits for a moment, see gm_channel_await */
+    int wakes_at;     /* how many bytes wake who waits */
+    int own_fd;       /* what recv() waits on once others have the socket; -1: the socket's own descriptor */
+    int reading;      /* the descriptor on which a thread is in it; -1: none is */
+    unsigned waiting; /* how many wait on the socket, one of them perhaps in recv() */
+    bool more;        /* the last read filled all its room */
     int read_events, write_events;
     unsigned generation;
     int error;        /* errno of what closed it */
@@ -51,6 +55,7 @@ typedef struct {
     uint64_t queued, sent;
     uint64_t offered; /* how far a write method was given bytes: TLS may have begun to send them */
     bool corked;      /* what is unsent waits for gm_channel_send */
+    bool busy;        /* more large packets may follow at once */
     bool writing;     /* a write method was begun and has not come back */
     uint32_t raw_slot;
     gm_replies replies;
@@ -85,9 +90,16 @@ void gm_lease_release(gm_lease *lease)
     if (--lease->references == 0) xfree(lease);
 }
 
+static void close_own_fd(channel *ch)
+{
+    if (ch->own_fd >= 0) close(ch->own_fd);
+    ch->own_fd = -1;
+}
+
 static void channel_free(void *data)
 {
     channel *ch = data;
+    close_own_fd(ch);
     gm_parser_free(&ch->parser);
     gm_buffer_free(&ch->out);
     gm_replies_free(&ch->replies);
@@ -125,6 +137,8 @@ static VALUE channel_allocate(VALUE klass)
     gm_parser_init(&ch->parser, GM_RES, GM_DEFAULT_MAX_PACKET);
     gm_buffer_init(&ch->out);
     gm_replies_init(&ch->replies);
+    ch->own_fd = ch->reading = -1;
+    ch->wakes_at = 1;
     ch->generation = atomic_load(&generation);
     ch->last_heard = gm_now();
     ch->read_events = RUBY_IO_READABLE;
@@ -213,15 +227,42 @@ void gm_channel_close(VALUE self)
     VALUE io = ch->io;
     if (NIL_P(io)) return;
     ch->io = Qnil;
+    if (!ch->waiting || foreign(ch)) close_own_fd(ch);
     if (foreign(ch)) {
         close_uninterrupted(ch->wait_io); /* a goodbye of TLS would end the parent's session */
-    } else if (ch->reading) {
-        /* Another thread is in recv(): the number of the descriptor must not be given away under it. */
+    } else if (ch->waiting && RTEST(rb_obj_is_kind_of(ch->wait_io, cBasicSocket)) && descriptor(ch->wait_io) >= 0) {
+        /* It wakes who waits; the number of the descriptor must not be given away under him. */
         RB_OBJ_WRITE(self, &ch->unclosed, io);
-        shutdown(descriptor(io), SHUT_RDWR);
+        shutdown(descriptor(ch->wait_io), SHUT_RDWR);
     } else {
         close_uninterrupted(io);
     }
+}
+
+/* Has the kernel wake who waits only when there are as many bytes. A descriptor that is bad shows itself later. */
+static void wake_at(channel *ch, int bytes)
+{
+    if (ch->wakes_at == bytes || NIL_P(ch->io) || foreign(ch)) return;
+    int fd = descriptor(ch->io);
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)) == 0) ch->wakes_at = bytes;
+}
+
+void gm_channel_waits(VALUE self)
+{
+    channel *ch = get(self);
+    ch->waiting++;
+    wake_at(ch, 1);
+}
+
+void gm_channel_waited(VALUE self)
+{
+    channel *ch = get(self);
+    if (--ch->waiting > 0) return;
+    if (NIL_P(ch->io)) close_own_fd(ch);
+    if (NIL_P(ch->unclosed)) return;
+    VALUE io = ch->unclosed;
+    ch->unclosed = Qnil;
+    close_uninterrupted(io);
 }
 
 static gm_io fail(VALUE self, int error)
@@ -238,10 +279,9 @@ VALUE gm_channel_reason(VALUE self)
 {
     channel *ch = get(self);
     const char *text = "connection closed by the server";
-    if (ch->error == EIO && !NIL_P(ch->why)) return rb_sprintf("%" PRIsVALUE ": %" PRIsVALUE, ch->peer, ch->why);
-    if (ch->broken != GM_OK) {
-        text = gm_status_text(ch->broken);
-    } else if (ch->error) {
+    if ((ch->broken != GM_OK || ch->error == EIO) && !NIL_P(ch->why))
+        return rb_sprintf("%" PRIsVALUE ": %" PRIsVALUE, ch->peer, ch->why);
+    if (ch->error) {
         text = strerror(ch->error);
     } else if (foreign(ch)) {
         text = "connection of another process";
@@ -301,12 +341,29 @@ bool gm_channel_eager(VALUE self)
     return !ch->plain || ch->more;
 }
 
+size_t gm_channel_reply_size(VALUE self) { return GM_HEADER_SIZE + get(self)->replies.handle_size; }
+
 uint64_t gm_channel_queued(VALUE self) { return get(self)->queued; }
 uint64_t gm_channel_sent(VALUE self) { return get(self)->sent; }
 
 bool gm_channel_owes(VALUE self) { return gm_replies_owed(&get(self)->replies); }
 
 gm_slice gm_channel_handle_of(VALUE self, uint32_t slot) { return gm_replies_handle_of(&get(self)->replies, slot); }
+
+/* Gives memory of large packets back, unless it is likely to be needed again at once. */
+static void trim(const channel *ch, gm_buffer *buffer)
+{
+    if (!ch->busy || buffer->capacity > BUSY_CAPACITY) gm_buffer_trim(buffer);
+}
+
+void gm_channel_set_busy(VALUE self, bool busy)
+{
+    channel *ch = get(self);
+    ch->busy = busy;
+    if (busy) return; /* a packet that was read may still be looked at */
+    trim(ch, &ch->out);
+    trim(ch, &ch->parser.buffer);
+}
 
 /* Sending */
 
@@ -472,7 +529,7 @@ gm_io gm_channel_send(VALUE self)
             return fail(self, error);
         }
     }
-    gm_buffer_trim(&ch->out);
+    trim(ch, &ch->out);
     return gm_channel_usable(self) ? GM_IO_OK : GM_IO_CLOSED;
 }
 
@@ -508,6 +565,7 @@ static VALUE flush_slowly(VALUE data)
         if (ch->sent >= flush->end) return INT2FIX(GM_IO_OK);
         if (ch->sent > before) deadline = gm_earlier(flush->deadline, gm_deadline_after(flush->patience));
         int events = ch->write_events | (flush->duplex ? ch->read_events : 0);
+        wake_at(ch, 1);
         int ready = gm_wait(ch->wait_io, events, deadline);
         if (ready == 0) return INT2FIX(GM_IO_TIMEOUT);
         if (ready == GM_WAIT_CLOSED) return INT2FIX(fail(flush->self, EBADF));
@@ -565,10 +623,11 @@ gm_io gm_channel_next(VALUE self, gm_reply *reply)
     for (;;) {
         gm_status status = gm_parser_next(&ch->parser, &reply->packet);
         if (status == GM_AGAIN) {
-            gm_parser_trim(&ch->parser);
+            trim(ch, &ch->parser.buffer);
             return gm_channel_usable(self) ? GM_IO_AGAIN : GM_IO_CLOSED;
         }
         if (status != GM_OK) {
+            RB_OBJ_WRITE(self, &ch->why, gm_refusal(&ch->parser, status));
             ch->broken = status;
             gm_channel_close(self);
             return GM_IO_CLOSED;
@@ -600,11 +659,24 @@ static void *read_shortly(void *data)
     return NULL;
 }
 
+/* Whether a recv() of this thread may wait for as long as the socket's own time-out. */
+static bool can_wait_shortly(const channel *ch)
+{
+    return ch->blocking && ch->reading < 0 && NIL_P(rb_fiber_scheduler_current());
+}
+
+/* How many bytes are to wake recv(): those to collect that were not read yet. */
+static int wake_size(const channel *ch, size_t collect)
+{
+    size_t read = gm_parser_rest(&ch->parser).length;
+    return collect > read ? (int)(collect - read) : 1;
+}
+
 /*
  * A reply that is under way comes sooner than the socket's own time-out, and is read with one system call
  * instead of two. The bytes go through the stack, as other threads run meanwhile.
  */
-static gm_io await_shortly(VALUE self, channel *ch)
+static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
 {
     short_read what; /* not initialised as a whole: clearing its bytes would cost as much as the wait */
     what.fd = descriptor(ch->io);
@@ -612,14 +684,13 @@ static gm_io await_shortly(VALUE self, channel *ch)
     what.read = -1;
     what.error = 0;
     if (what.fd < 0) return fail(self, EBADF);
-    ch->reading = true;
+    if (ch->own_fd >= 0) what.fd = ch->own_fd;
+    wake_at(ch, wake_size(ch, collect));
+    ch->reading = what.fd;
+    ch->waiting++;
     rb_nogvl(read_shortly, &what, RUBY_UBF_IO, NULL, RB_NOGVL_INTR_FAIL);
-    ch->reading = false;
-    if (!NIL_P(ch->unclosed)) {
-        VALUE io = ch->unclosed;
-        ch->unclosed = Qnil;
-        close_uninterrupted(io);
-    }
+    ch->reading = -1;
+    gm_channel_waited(self);
     if (!what.ran || (what.read < 0 && what.error == EINTR)) {
         rb_thread_check_ints();
         return GM_IO_AGAIN;
@@ -632,32 +703,61 @@ static gm_io await_shortly(VALUE self, channel *ch)
     return GM_IO_OK;
 }
 
-gm_io gm_channel_await(VALUE self, gm_deadline deadline)
+typedef struct {
+    VALUE self;
+    int events;
+    gm_deadline deadline;
+    int ready;
+} waiting;
+
+static VALUE wait_on(VALUE data)
+{
+    waiting *what = (waiting *)data;
+    what->ready = gm_wait(get(what->self)->wait_io, what->events, what->deadline);
+    return Qnil;
+}
+
+static VALUE waited_on(VALUE data)
+{
+    gm_channel_waited(((waiting *)data)->self);
+    return Qnil;
+}
+
+gm_io gm_channel_await_shortly(VALUE self)
+{
+    channel *ch = get(self);
+    if (!gm_channel_usable(self)) return GM_IO_CLOSED;
+    return can_wait_shortly(ch) ? await_shortly(self, ch, 1) : GM_IO_AGAIN;
+}
+
+gm_io gm_channel_await(VALUE self, size_t collect, gm_deadline deadline)
 {
     channel *ch = get(self);
     if (!gm_channel_usable(self)) return GM_IO_CLOSED;
     int events = gm_channel_events(self);
-    if (ch->blocking && !ch->reading && events == RUBY_IO_READABLE && NIL_P(rb_fiber_scheduler_current()) &&
-        (deadline == GM_NEVER || deadline - gm_now() > SOON)) {
-        gm_io result = await_shortly(self, ch);
+    if (events == RUBY_IO_READABLE && can_wait_shortly(ch) && (deadline == GM_NEVER || deadline - gm_now() > SOON)) {
+        gm_io result = await_shortly(self, ch, collect);
         if (result != GM_IO_AGAIN) return result;
         if (!gm_channel_usable(self)) return GM_IO_CLOSED;
     }
-    int ready = gm_wait(ch->wait_io, events, deadline);
-    if (ready == 0) return GM_IO_TIMEOUT;
-    if (ready == GM_WAIT_CLOSED) return fail(self, EBADF);
-    if ((ready & ch->write_events) && gm_channel_send(self) == GM_IO_CLOSED) return GM_IO_CLOSED;
+    waiting what = {self, events, deadline, 0};
+    gm_channel_waits(self);
+    rb_ensure(wait_on, (VALUE)&what, waited_on, (VALUE)&what);
+    if (what.ready == 0) return GM_IO_TIMEOUT;
+    if (what.ready == GM_WAIT_CLOSED) return fail(self, EBADF);
+    if (!gm_channel_usable(self)) return GM_IO_CLOSED;
+    if ((what.ready & ch->write_events) && gm_channel_send(self) == GM_IO_CLOSED) return GM_IO_CLOSED;
     return gm_channel_fill(self);
 }
 
-gm_io gm_channel_receive(VALUE self, gm_reply *reply, gm_deadline deadline)
+gm_io gm_channel_receive(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline)
 {
     for (;;) {
         gm_io result = gm_channel_next(self, reply);
         if (result != GM_IO_AGAIN) return result;
         if (gm_channel_eager(self) && gm_channel_fill(self) != GM_IO_AGAIN) {
             rb_thread_check_ints();
-        } else if (gm_channel_await(self, deadline) == GM_IO_TIMEOUT) {
+        } else if (gm_channel_await(self, collect, deadline) == GM_IO_TIMEOUT) {
             return GM_IO_TIMEOUT;
         }
         result = gm_channel_next(self, reply);
@@ -685,8 +785,29 @@ static VALUE channel_s_new(int argc, VALUE *argv, VALUE klass)
     return gm_channel_new(io, StringValue(peer), RTEST(own));
 }
 
+/*
+ * Whoever has the socket may close it while a thread is in recv(), which must not read what has the number of its
+ * descriptor then.
+ */
+static void keep_own_fd(channel *ch)
+{
+    struct timeval moment = {.tv_usec = 1000};
+    int fd = descriptor(ch->io);
+    if (ch->own_fd < 0 && fd >= 0) ch->own_fd = rb_cloexec_dup(fd);
+    if (ch->own_fd < 0) ch->blocking = false;
+    while (ch->reading >= 0 && ch->reading != ch->own_fd) rb_thread_wait_for(moment);
+}
+
 /* call-seq: io -> the socket, nil when closed */
-static VALUE channel_io(VALUE self) { return get(self)->io; }
+static VALUE channel_io(VALUE self)
+{
+    channel *ch = get(self);
+    if (ch->blocking && gm_channel_usable(self)) {
+        keep_own_fd(ch);
+        wake_at(ch, 1); /* who has the socket may wait on it */
+    }
+    return ch->io;
+}
 
 /* call-seq: usable? -> whether it is open and was opened by this process */
 static VALUE channel_usable_p(VALUE self) { return gm_channel_usable(self) ? Qtrue : Qfalse; }
@@ -741,7 +862,7 @@ static VALUE next_response(VALUE self, gm_deadline deadline)
     channel *ch = get(self);
     if (!NIL_P(ch->kept) && RARRAY_LEN(ch->kept) > 0) return rb_ary_shift(ch->kept);
     gm_reply reply;
-    gm_io result = gm_channel_receive(self, &reply, deadline);
+    gm_io result = gm_channel_receive(self, &reply, 1, deadline);
     if (result != GM_IO_OK) raise_io(self, result);
     return pair(&reply);
 }
@@ -766,7 +887,7 @@ static VALUE await_reply(VALUE data)
     exchange *ex = (exchange *)data;
     for (;;) {
         gm_reply reply;
-        gm_io result = gm_channel_receive(ex->self, &reply, ex->deadline);
+        gm_io result = gm_channel_receive(ex->self, &reply, 1, ex->deadline);
         if (result != GM_IO_OK) raise_io(ex->self, result);
         if (reply.slot == ex->slot) {
             ex->answered = true;
@@ -820,7 +941,7 @@ static VALUE channel_read_bytes(int argc, VALUE *argv, VALUE self)
     gm_slice rest;
     while ((rest = gm_parser_rest(&ch->parser)).length < wanted) {
         gm_io result = gm_channel_eager(self) ? gm_channel_fill(self) : GM_IO_AGAIN;
-        if (result == GM_IO_AGAIN) result = gm_channel_await(self, deadline);
+        if (result == GM_IO_AGAIN) result = gm_channel_await(self, 1, deadline);
         if (result == GM_IO_CLOSED || result == GM_IO_TIMEOUT) raise_io(self, result);
     }
     rest.length = wanted;

@@ -46,6 +46,14 @@ bool gm_channel_foreign(VALUE self);
 /* Closes it for want of answers. */
 void gm_channel_give_up(VALUE self);
 
+/*
+ * Around a wait on gm_channel_wait_io of a channel on which packets are collected, so that any byte ends it: who closes
+ * the channel meanwhile ends the wait, and leaves it to the last who waited to close the socket. gm_channel_waited may
+ * raise what interrupts the closing.
+ */
+void gm_channel_waits(VALUE self);
+void gm_channel_waited(VALUE self);
+
 /* Closes it; in a child process only its own copy of the descriptor. Harmless when closed already. */
 void gm_channel_close(VALUE self);
 
@@ -88,6 +96,9 @@ void gm_channel_cork(VALUE self);
 
 /* Whether to read before waiting: TLS keeps bytes of its own, and the last read may have left some. */
 bool gm_channel_eager(VALUE self);
+
+/* Whether memory of large packets is kept for the next: up to 4 MiB each way. */
+void gm_channel_set_busy(VALUE self, bool busy);
 
 /* When something was last read from it, or it was opened. */
 gm_deadline gm_channel_last_heard(VALUE self);
@@ -132,13 +143,27 @@ gm_io gm_channel_send(VALUE self);
  */
 gm_io gm_channel_fill(VALUE self);
 
+/* How many bytes a reply with a handle has at least, going by the last one. */
+size_t gm_channel_reply_size(VALUE self);
+
 /*
- * Waits until something can be read, or what is unsent can be written, and reads.
+ * Waits until something can be read, or what is unsent can be written, and reads. Being woken costs more than reading:
+ * where the socket can wait in recv(), it wakes for `collect` bytes (at most a few thousand), or after some
+ * milliseconds. The kernel counts them from what is there when recv() begins: for those that are sure to come, less
+ * than half of them never waits in vain.
  *
  * Return values: GM_IO_OK; GM_IO_AGAIN (nothing was read after all); GM_IO_TIMEOUT; GM_IO_CLOSED. Raises
  * what interrupts the wait, with nothing lost that was read.
  */
-gm_io gm_channel_await(VALUE self, gm_deadline deadline);
+gm_io gm_channel_await(VALUE self, size_t collect, gm_deadline deadline);
+
+/*
+ * Reads what comes within 5 ms, if the socket can wait for that in recv(): that is a system call less than
+ * gm_channel_await, but nothing else is waited for.
+ *
+ * Return values: GM_IO_OK; GM_IO_AGAIN (nothing came, or it cannot); GM_IO_CLOSED. Raises like gm_channel_await.
+ */
+gm_io gm_channel_await_shortly(VALUE self);
 
 /*
  * Takes the next reply from what was read; what comes for nobody is dropped on the way.
@@ -147,8 +172,8 @@ gm_io gm_channel_await(VALUE self, gm_deadline deadline);
  */
 gm_io gm_channel_next(VALUE self, gm_reply *reply);
 
-/* gm_channel_next that waits until the deadline. GM_IO_TIMEOUT when it passed. */
-gm_io gm_channel_receive(VALUE self, gm_reply *reply, gm_deadline deadline);
+/* gm_channel_next that waits until the deadline, as gm_channel_await does. GM_IO_TIMEOUT when it passed. */
+gm_io gm_channel_receive(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline);
 
 /* Sends one request (String) and returns the type and body of its reply; other packets are kept for read_response. */
 VALUE gm_channel_request(VALUE self, VALUE bytes, gm_deadline deadline);

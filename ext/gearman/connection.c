@@ -11,20 +11,28 @@
 #define LOOKED_AT_AFTER ((gm_deadline)1000000000)
 #define UNUSED_FOR (60 * LOOKED_AT_AFTER)
 
-static ID id_channels, id_open_channel, id_released, id_waiting;
+static ID id_channels, id_of_task, id_open_channel, id_released, id_waiting;
 
-/* Whether an idle channel can carry another conversation. Late packets on it are dropped. */
-static VALUE fit(VALUE channel)
+/* Whether an idle channel that was silent for a while can carry another conversation. Late packets are dropped. */
+static VALUE alive(VALUE channel)
 {
-    if (!gm_channel_usable(channel)) return Qfalse;
-    gm_channel_begin(channel);
-    if (gm_now() - gm_channel_last_heard(channel) < LOOKED_AT_AFTER) return Qtrue;
     gm_reply reply;
     gm_io result;
     while ((result = gm_channel_fill(channel)) == GM_IO_OK) {
         while (gm_channel_next(channel, &reply) == GM_IO_OK) continue;
     }
     return result == GM_IO_AGAIN ? Qtrue : Qfalse;
+}
+
+/* Takes a channel off the list. rb_ary_delete would yield it to the caller's block where it is not there any more. */
+static bool take_off(VALUE channels, VALUE channel)
+{
+    for (long i = 0; i < RARRAY_LEN(channels); i++) {
+        if (rb_ary_entry(channels, i) != channel) continue;
+        rb_ary_delete_at(channels, i);
+        return true;
+    }
+    return false;
 }
 
 /* An idle channel that is fit, taken; nil when there is none. */
@@ -35,11 +43,15 @@ static VALUE take_idle(VALUE channels)
         gm_lease *lease = NIL_P(channel) ? NULL : gm_channel_lease(channel);
         if (!lease || (lease->taken && !gm_channel_foreign(channel))) continue;
         lease->taken = true;
-        int state;
-        VALUE can = rb_protect(fit, channel, &state);
-        if (!state && RTEST(can)) return channel;
+        int state = 0;
+        bool fit = gm_channel_usable(channel);
+        if (fit) gm_channel_begin(channel);
+        if (fit && gm_now() - gm_channel_last_heard(channel) >= LOOKED_AT_AFTER) {
+            fit = RTEST(rb_protect(alive, channel, &state));
+        }
+        if (fit) return channel;
         lease->taken = false;
-        rb_ary_delete(channels, channel);
+        take_off(channels, channel);
         gm_channel_close(channel);
         if (state) rb_jump_tag(state);
     }
@@ -49,11 +61,13 @@ static VALUE take_idle(VALUE channels)
 VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
 {
     VALUE channels = rb_ivar_get(self, id_channels);
+    bool waited = false; /* first come, first served */
     for (;;) {
-        VALUE channel = take_idle(channels);
+        VALUE channel = waited || !RTEST(rb_ivar_get(self, id_waiting)) ? take_idle(channels) : Qnil;
         if (!NIL_P(channel)) return channel;
-        channel = rb_funcall(self, id_open_channel, 1, gm_seconds_until(deadline));
-        if (NIL_P(channel)) continue; /* one was given back */
+        channel = rb_funcall(self, id_open_channel, 2, gm_seconds_until(deadline), waited ? Qtrue : Qfalse);
+        waited = NIL_P(channel);
+        if (waited) continue;
         gm_channel_check(channel);
         gm_channel_lease(channel)->taken = true;
         rb_ary_push(channels, channel);
@@ -67,23 +81,23 @@ static void close_unused(VALUE channels)
     VALUE oldest = rb_ary_entry(channels, 0);
     if (RARRAY_LEN(channels) < 2 || gm_channel_lease(oldest)->taken || gm_channel_owes(oldest)) return;
     if (gm_now() - gm_channel_last_heard(oldest) < UNUSED_FOR) return;
-    rb_ary_delete(channels, oldest);
+    take_off(channels, oldest);
     gm_channel_close(oldest);
 }
 
 void gm_connection_release(VALUE self, VALUE channel)
 {
     VALUE channels = rb_ivar_get(self, id_channels);
-    /* What was queued and not sent must not go out with the next conversation's. */
-    if (gm_channel_sent(channel) != gm_channel_queued(channel)) gm_channel_close(channel);
+    bool unsent = gm_channel_sent(channel) != gm_channel_queued(channel);
     gm_channel_begin(channel);
     gm_channel_lease(channel)->taken = false;
-    close_unused(channels);
     long last = RARRAY_LEN(channels) - 1;
-    if (last > 0 && rb_ary_entry(channels, last) != channel) {
-        rb_ary_delete(channels, channel);
+    if (last > 0 && rb_ary_entry(channels, last) != channel && take_off(channels, channel)) {
         rb_ary_push(channels, channel);
     }
+    /* It must not go out with the next conversation's. Behind a close an interrupt may be raised. */
+    if (unsent) gm_channel_close(channel);
+    close_unused(channels);
     if (RTEST(rb_ivar_get(self, id_waiting))) rb_funcall(self, id_released, 0);
 }
 
@@ -110,14 +124,16 @@ static VALUE exchange(VALUE data)
 /*
  * call-seq: exchange(bytes, timeout = nil) -> [Symbol, String]
  *
- * One request and its reply, as a conversation of its own.
+ * One request and its reply, as a conversation of its own. The time-out is that of the server, and once more that
+ * of waiting for a channel.
  */
 static VALUE connection_exchange(int argc, VALUE *argv, VALUE self)
 {
     VALUE bytes, timeout;
     rb_scan_args(argc, argv, "11", &bytes, &timeout);
-    conversation talk = {.self = self, .bytes = bytes, .deadline = gm_deadline_in(timeout)};
-    talk.channel = gm_connection_lease(self, talk.deadline);
+    conversation talk = {.self = self, .bytes = bytes};
+    talk.channel = gm_connection_lease(self, gm_deadline_in(timeout));
+    talk.deadline = gm_deadline_in(timeout);
     return rb_ensure(exchange, (VALUE)&talk, end_conversation, (VALUE)&talk);
 }
 
@@ -132,11 +148,11 @@ static VALUE submit(VALUE data)
     gm_io result = gm_channel_flush(talk->channel, start, talk->deadline, GM_NEVER, true);
     while (result == GM_IO_OK) {
         gm_reply reply;
-        result = gm_channel_receive(talk->channel, &reply, talk->deadline);
+        result = gm_channel_receive(talk->channel, &reply, 1, talk->deadline);
         if (result != GM_IO_OK || reply.slot == GM_NOBODY) continue;
         if (reply.packet.command == GM_JOB_CREATED) return gm_str_new(reply.parts[0]);
-        rb_raise(gm_eProtocolError, "Received error when we were expecting JOB_CREATED: %" PRIsVALUE " %" PRIsVALUE,
-                 gm_str_new(reply.parts[0]), gm_str_new(reply.parts[1]));
+        VALUE code = gm_str_new(reply.parts[0]), text = gm_str_new(reply.parts[1]);
+        rb_exc_raise(rb_funcall(gm_eRefusedError, id_of_task, 3, code, text, talk->task->func));
     }
     if (result == GM_IO_TIMEOUT) gm_channel_raise_timeout(talk->channel);
     if (gm_channel_sent(talk->channel) <= start) gm_channel_raise_unsent(talk->channel);
@@ -156,6 +172,16 @@ static VALUE connection_submit(VALUE self, VALUE task, VALUE timeout)
     talk.channel = gm_connection_lease(self, talk.deadline);
     talk.task = &read;
     return rb_ensure(submit, (VALUE)&talk, end_conversation, (VALUE)&talk);
+}
+
+/* call-seq: idle? -> whether a channel can be leased at once */
+static VALUE connection_idle_p(VALUE self)
+{
+    VALUE channels = rb_ivar_get(self, id_channels);
+    for (long i = 0; i < RARRAY_LEN(channels); i++) {
+        if (!gm_channel_lease(rb_ary_entry(channels, i))->taken) return Qtrue;
+    }
+    return Qfalse;
 }
 
 /* call-seq: lease(timeout = nil) -> Channel */
@@ -178,11 +204,13 @@ void Init_gearman_connection(void)
 {
     id_channels = rb_intern("@channels");
     id_open_channel = rb_intern("open_channel");
+    id_of_task = rb_intern("of_task");
     id_released = rb_intern("channel_released");
     id_waiting = rb_intern("@waiting");
     VALUE cConnection = rb_define_class_under(gm_mGearman, "Connection", rb_cObject);
     rb_define_method(cConnection, "exchange", connection_exchange, -1);
     rb_define_method(cConnection, "submit", connection_submit, 2);
+    rb_define_method(cConnection, "idle?", connection_idle_p, 0);
     rb_define_method(cConnection, "lease", connection_lease, -1);
     rb_define_method(cConnection, "release", connection_release, 1);
 }

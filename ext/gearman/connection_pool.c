@@ -5,7 +5,7 @@
  * its server: nil (not asked yet), true or false.
  */
 
-static ID id_counter, id_is_healthy, id_reason, id_refused_p, id_servers, id_to_host_port, id_up, id_due_p;
+static ID id_back_p, id_counter, id_is_healthy, id_reason, id_refused_p, id_servers, id_to_host_port, id_up, id_due_p;
 
 /* Where `key` lies on `server`: the highest of all servers has it (rendezvous hashing, FNV-1a, mixed). */
 static uint64_t weight(VALUE key, VALUE server)
@@ -54,47 +54,69 @@ static void arrange(VALUE self, VALUE servers, VALUE key, candidate *candidates,
     if (!NIL_P(key)) qsort(candidates, (size_t)count, sizeof(*candidates), by_rank);
 }
 
-static bool ask(VALUE connection)
+static bool learn(VALUE connection, VALUE healthy)
 {
-    bool healthy = RTEST(rb_funcall(connection, id_is_healthy, 0));
-    rb_ivar_set(connection, id_up, healthy ? Qtrue : Qfalse);
-    return healthy;
+    rb_ivar_set(connection, id_up, RTEST(healthy) ? Qtrue : Qfalse);
+    return RTEST(healthy);
 }
 
-/* Whether a server is up as far as is known; one that is not known, or due again, is asked. */
-static bool up(VALUE connection)
+/* Asks a server, which may take until the deadline. */
+static bool ask(VALUE connection, gm_deadline deadline)
 {
-    VALUE known = rb_ivar_get(connection, id_up);
-    if (known == Qtrue) return true;
-    if (NIL_P(known) || RTEST(rb_funcall(connection, id_due_p, 0))) return ask(connection);
+    if (deadline == GM_NEVER) return learn(connection, rb_funcall(connection, id_is_healthy, 0));
+    return learn(connection, rb_funcall(connection, id_is_healthy, 1, gm_seconds_until(deadline)));
+}
+
+static bool any_up(const candidate *candidates, long count)
+{
+    for (long i = 0; i < count; i++) {
+        if (rb_ivar_get(candidates[i].server, id_up) == Qtrue) return true;
+    }
     return false;
 }
 
+/* Whether a server is up as far as is known; one that is not known, or due again, is asked. */
+static bool up(const candidate *candidates, long count, long index, gm_deadline deadline)
+{
+    VALUE connection = candidates[index].server, known = rb_ivar_get(connection, id_up);
+    if (known == Qtrue) return true;
+    if (known == Qfalse && !RTEST(rb_funcall(connection, id_due_p, 0))) return false;
+    /* Nobody waits again for a server that was silent while there are others. */
+    if (known == Qfalse && !RTEST(rb_funcall(connection, id_refused_p, 0)) && any_up(candidates, count)) {
+        return learn(connection, rb_funcall(connection, id_back_p, 0));
+    }
+    if (deadline == GM_NEVER) return ask(connection, GM_NEVER);
+    gm_deadline now = gm_now(), left = deadline > now ? deadline - now : 0;
+    return ask(connection, now + left / (count - index)); /* the others are to have their time, too */
+}
+
 /*
- * call-seq: get_connection(coalesce_key = nil) -> Connection
+ * call-seq: get_connection(coalesce_key = nil, timeout = nil) -> Connection
  *
- * Without a key the servers take turns; a key finds the same live server each time. Raises
- * NoJobServersError when there is none, or none can be reached.
+ * Without a key the servers take turns; a key finds the same live server each time. Raises NoJobServersError when there
+ * is none, or none can be reached, and SocketTimeoutError when the seconds did not suffice to find out.
  */
 static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
 {
-    VALUE key;
-    rb_scan_args(argc, argv, "01", &key);
+    VALUE key, timeout;
+    rb_scan_args(argc, argv, "02", &key, &timeout);
     VALUE servers = rb_ivar_get(self, id_servers);
     long count = RARRAY_LEN(servers);
     if (count == 0) rb_raise(gm_eNoJobServersError, "no job server is configured");
     if (count == 1 && rb_ivar_get(rb_ary_entry(servers, 0), id_up) == Qtrue) return rb_ary_entry(servers, 0);
+    gm_deadline deadline = gm_deadline_in(timeout);
     candidate *candidates = ALLOCA_N(candidate, count); /* on the stack, where the collector sees the servers */
     arrange(self, servers, key, candidates, count);
     for (long i = 0; i < count; i++) {
-        if (up(candidates[i].server)) return candidates[i].server;
+        if (up(candidates, count, i, deadline)) return candidates[i].server;
     }
     /* Better to ask again, where asking is quick, than to give up. */
     for (long i = 0; i < count; i++) {
-        if (RTEST(rb_funcall(candidates[i].server, id_refused_p, 0)) && ask(candidates[i].server)) {
+        if (RTEST(rb_funcall(candidates[i].server, id_refused_p, 0)) && ask(candidates[i].server, deadline)) {
             return candidates[i].server;
         }
     }
+    if (gm_now() >= deadline) rb_raise(gm_eSocketTimeoutError, "no job server answered before the time-out");
     VALUE names = rb_ary_new_capa(count);
     for (long i = 0; i < count; i++) {
         VALUE server = rb_ary_entry(servers, i), reason = rb_ivar_get(server, id_reason);
@@ -107,6 +129,7 @@ static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
 
 void Init_gearman_connection_pool(void)
 {
+    id_back_p = rb_intern("back?");
     id_counter = rb_intern("@server_counter");
     id_is_healthy = rb_intern("is_healthy?");
     id_reason = rb_intern("@reason");

@@ -1,4 +1,5 @@
 #include "connection.h"
+#include "job.h"
 #include "task.h"
 
 /* What Ruby calls when it loads the extension. */
@@ -13,5 +14,6 @@ RUBY_FUNC_EXPORTED void Init_native(void)
     Init_gearman_connection();
     Init_gearman_connection_pool();
     Init_gearman_task_loop();
+    Init_gearman_job();
     Init_gearman_worker_loop();
 }

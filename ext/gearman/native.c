@@ -2,13 +2,20 @@
 
 VALUE gm_mGearman;
 VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
-VALUE gm_eNoJobServersError, gm_eServerDownException;
+VALUE gm_eNoJobServersError, gm_eRefusedError, gm_eServerDownException;
 
 /* As rb_enc_str_asciionly_p, without asking the String for its encoding first. */
 static bool ascii_only(gm_slice bytes)
 {
     const uint64_t high_bits = UINT64_C(0x8080808080808080);
+    uint64_t words[8];
     size_t i = 0;
+    for (; i + sizeof(words) <= bytes.length; i += sizeof(words)) { /* by vectors of the processor */
+        uint64_t all = 0;
+        memcpy(words, bytes.bytes + i, sizeof(words));
+        for (size_t w = 0; w < 8; w++) all |= words[w];
+        if (all & high_bits) return false;
+    }
     for (; i + sizeof(uint64_t) <= bytes.length; i += sizeof(uint64_t)) {
         uint64_t word;
         memcpy(&word, bytes.bytes + i, sizeof(word));
@@ -32,6 +39,16 @@ void gm_raise_status(gm_status status, const char *subject)
 {
     if (status == GM_NO_MEMORY) rb_memerror();
     rb_raise(gm_eProtocolError, "%s: %s", subject, gm_status_text(status));
+}
+
+VALUE gm_refusal(const gm_parser *parser, gm_status status)
+{
+    gm_command command;
+    uint32_t length;
+    if (status != GM_TOO_LARGE) return rb_utf8_str_new_cstr(gm_status_text(status));
+    gm_header_decode(gm_parser_rest(parser).bytes, parser->expected, &command, &length);
+    return rb_sprintf("packet of %lu bytes is larger than the limit of %zu bytes", (unsigned long)length,
+                      parser->max_packet);
 }
 
 void gm_raise_unsendable(gm_status status, gm_command command, const gm_slice *parts, size_t count)
@@ -70,5 +87,6 @@ void Init_gearman_native(void)
     gm_eNetworkError = error_class("NetworkError");
     gm_eSocketTimeoutError = error_class("SocketTimeoutError");
     gm_eNoJobServersError = error_class("NoJobServersError");
+    gm_eRefusedError = error_class("RefusedError");
     gm_eServerDownException = error_class("ServerDownException");
 }

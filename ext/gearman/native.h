@@ -6,6 +6,7 @@
 #include <ruby/io.h>
 
 #include "packet.h"
+#include "parser.h"
 #include "status.h"
 
 #ifndef HAVE_RB_IO_DESCRIPTOR
@@ -26,13 +27,16 @@ static inline int rb_io_descriptor(VALUE io)
 
 extern VALUE gm_mGearman;
 extern VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
-extern VALUE gm_eNoJobServersError, gm_eServerDownException;
+extern VALUE gm_eNoJobServersError, gm_eRefusedError, gm_eServerDownException;
 
 /* A String with a copy of the bytes: UTF-8 when they are pure ASCII, BINARY otherwise. */
 VALUE gm_str_new(gm_slice bytes);
 
 /* Raises the error for bytes that cannot be read: ProtocolError, or NoMemoryError. `subject` begins its message. */
 NORETURN(void gm_raise_status(gm_status status, const char *subject));
+
+/* Why gm_parser_next did not take what is next, as a String: of a packet that is too large, its size and the limit. */
+VALUE gm_refusal(const gm_parser *parser, gm_status status);
 
 /*
  * Raises the error for a packet that gm_packet_encode refused: InvalidArgsError, which names the argument

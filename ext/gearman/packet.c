@@ -147,7 +147,14 @@ static VALUE parser_initialize(int argc, VALUE *argv, VALUE self)
     } else {
         rb_raise(gm_eInvalidArgsError, "side must be :request or :response, not %+" PRIsVALUE, side);
     }
-    if (!NIL_P(max_packet)) parser->max_packet = NUM2SIZET(max_packet);
+    if (!NIL_P(max_packet)) {
+        if (!RB_INTEGER_TYPE_P(max_packet) || RTEST(rb_funcall(max_packet, '<', 1, INT2FIX(0))) ||
+            RTEST(rb_funcall(max_packet, '>', 1, ULONG2NUM(UINT32_MAX)))) {
+            rb_raise(gm_eInvalidArgsError, "max_packet is a number of bytes from 0 to %lu, not %+" PRIsVALUE,
+                     (unsigned long)UINT32_MAX, max_packet);
+        }
+        parser->max_packet = NUM2SIZET(max_packet);
+    }
     return self;
 }
 
@@ -173,7 +180,9 @@ static VALUE parser_next_packet(VALUE self)
     gm_packet packet;
     gm_status status = gm_parser_next(parser_get(self), &packet);
     if (status == GM_AGAIN) return Qnil;
-    if (status != GM_OK) gm_raise_status(status, "packet");
+    if (status != GM_OK) {
+        rb_raise(gm_eProtocolError, "packet: %" PRIsVALUE, gm_refusal(parser_get(self), status));
+    }
     return rb_assoc_new(gm_command_symbol(packet.command), gm_str_new(packet.body));
 }
 
@@ -187,7 +196,8 @@ static VALUE parser_next_line(VALUE self)
     gm_slice line;
     gm_status status = gm_parser_line(parser_get(self), &line);
     if (status == GM_AGAIN) return Qnil;
-    if (status != GM_OK) gm_raise_status(status, "line");
+    if (status != GM_OK)
+        rb_raise(gm_eProtocolError, "line is longer than the limit of %d bytes", GM_MAX_ARGUMENTS_SIZE);
     return gm_str_new(line);
 }
 

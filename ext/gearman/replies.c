@@ -290,6 +290,7 @@ bool gm_replies_place(gm_replies *replies, gm_reply *reply)
     if (replies->expected_count == 0) return true;
     gm_expected_reply head = *expected_at(replies, 0);
     if (!answers(command, head.request)) return true;
+    if (command == GM_JOB_CREATED) replies->handle_size = reply->parts[0].length;
     if (command == GM_JOB_CREATED && is_submit(head.request)) {
         open_slot(replies, reply->parts[0], head.conversation == replies->conversation ? head.slot : GM_NOBODY);
     }

@@ -29,7 +29,8 @@ typedef struct {
     uint32_t conversation;
     gm_expected_reply *expected; /* a ring */
     size_t expected_capacity, expected_head, expected_count;
-    st_table *jobs; /* the open jobs by handle */
+    st_table *jobs;     /* the open jobs by handle */
+    size_t handle_size; /* of the last job that was created */
 } gm_replies;
 
 /* Makes an empty one; it allocates nothing. */

@@ -6,7 +6,19 @@
  * what happened to them comes back as a batch of events, so no callback is called from here.
  */
 
-enum { EVENTS_PER_BATCH = 256, EVENT_SIZE = 4 };
+enum {
+    EVENTS_PER_BATCH = 256,
+    EVENT_SIZE = 4,
+    /*
+     * How much is worth a wake. A server sends no more than ten small packets that were not acknowledged, and the
+     * kernel acknowledges them when they are read.
+     */
+    COLLECTED_PACKETS = 8,
+    COLLECTED_BYTES = 1024,
+    /* After how many waits results are collected again that did not come together, the first time and at most. */
+    SINGLY = 64,
+    MAX_SINGLY = 65536,
+};
 
 /* A task in flight. */
 typedef struct {
@@ -29,13 +41,18 @@ typedef struct {
 } server_line;
 
 typedef struct {
-    VALUE tasks;  /* Array: slot => task */
-    VALUE events; /* Array: what run() is to return next */
+    VALUE tasks;   /* Array: slot => task */
+    VALUE events;  /* Array: what run() returns */
+    bool returned; /* whether it has been returned, and is to be emptied */
     server_line *lines;
     uint32_t line_count;
     task_slot *slots;
     uint32_t slot_count, slot_capacity, open_count;
-    uint32_t *vacant; /* slots that ended */
+    uint32_t created_count; /* of those that are open */
+    /* Collecting results, see await_only(). */
+    uint64_t packets, packet_bytes; /* that came since the last wait */
+    unsigned singly, penalty;       /* how many waits are to come until then; how many the next time */
+    uint32_t *vacant;               /* slots that ended */
     uint32_t vacant_count;
     gm_deadline patience;       /* how long a server may be silent until it is asked after a task */
     gm_deadline create_timeout; /* how long it may take to answer a submission */
@@ -125,7 +142,9 @@ static VALUE loop_allocate(VALUE klass)
     VALUE self = TypedData_Make_Struct(klass, task_loop, &loop_type, loop);
     loop->tasks = loop->events = Qnil;
     loop->patience = loop->create_timeout = loop->look_at = GM_NEVER;
+    loop->penalty = SINGLY;
     RB_OBJ_WRITE(self, &loop->tasks, rb_ary_new());
+    RB_OBJ_WRITE(self, &loop->events, rb_ary_new());
     return self;
 }
 
@@ -141,14 +160,18 @@ static uint32_t index_of(VALUE self, task_loop *loop, VALUE connection)
     return loop->line_count++;
 }
 
+static void keep_lease(VALUE self, server_line *line, VALUE channel)
+{
+    RB_OBJ_WRITE(self, &line->channel, channel);
+    line->lease = gm_channel_lease(channel);
+    line->lease->references++;
+}
+
 static VALUE leased_channel(VALUE self, task_loop *loop, uint32_t index, gm_deadline deadline)
 {
     if (!NIL_P(loop->lines[index].channel)) return loop->lines[index].channel;
     VALUE channel = gm_connection_lease(loop->lines[index].connection, deadline);
-    server_line *line = &loop->lines[index];
-    RB_OBJ_WRITE(self, &line->channel, channel);
-    line->lease = gm_channel_lease(channel);
-    line->lease->references++;
+    keep_lease(self, &loop->lines[index], channel);
     return channel;
 }
 
@@ -175,39 +198,65 @@ static void take_slot(task_loop *loop, uint32_t slot)
     loop->open_count++;
 }
 
+/* Puts a task that was queued on the channel of a line into a slot. */
+static void fill_slot(task_loop *loop, uint32_t slot, VALUE task, task_slot what)
+{
+    gm_deadline first = gm_earlier(loop->patience, loop->create_timeout);
+    take_slot(loop, slot);
+    loop->slots[slot] = what;
+    if (what.created) loop->created_count++;
+    if (first != GM_NEVER) loop->look_at = gm_earlier(loop->look_at, what.since + first);
+    rb_ary_store(loop->tasks, slot, task);
+}
+
 static void close_slot(task_loop *loop, uint32_t slot)
 {
+    if (loop->slots[slot].created) loop->created_count--;
     loop->slots[slot].open = false;
     loop->vacant[loop->vacant_count++] = slot;
     loop->open_count--;
     rb_ary_store(loop->tasks, slot, Qnil);
 }
 
+/* How many bytes are queued and not sent yet. */
+static uint64_t unsent(const task_loop *loop)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        VALUE channel = loop->lines[i].channel;
+        if (!NIL_P(channel)) bytes += gm_channel_queued(channel) - gm_channel_sent(channel);
+    }
+    return bytes;
+}
+
 /*
- * call-seq: submit(connection, task, timeout) -> nil
+ * call-seq: submit(connection, tasks, timeout, room) -> nil
  *
- * Queues a task; it leaves when the loop runs. Raises InvalidArgsError for what cannot be sent,
- * ServerDownException when the server cannot be reached: the task is not in the loop then.
+ * Queues the first of the tasks and takes it out of the Array, and so on with those behind it while less than `room`
+ * bytes are unsent; they leave when the loop runs. Raises InvalidArgsError for what cannot be sent, ServerDownException
+ * when the server cannot be reached: the task is the first of the Array still then.
  */
-static VALUE loop_submit(VALUE self, VALUE connection, VALUE task, VALUE timeout)
+static VALUE loop_submit(VALUE self, VALUE connection, VALUE tasks, VALUE timeout, VALUE room)
 {
     task_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);
-    gm_task read = gm_task_read(task);
-    uint32_t index = index_of(self, loop, connection);
-    VALUE channel = leased_channel(self, loop, index, deadline);
-    uint32_t slot = vacant_slot(loop);
-    gm_slice parts[GM_MAX_ARGUMENTS];
-    size_t count = gm_task_parts(&read, parts);
-    uint64_t start = gm_channel_queued(channel);
-    gm_channel_queue(channel, read.command, parts, count, slot);
-    GM_TASK_GUARD(read);
-    take_slot(loop, slot);
-    gm_deadline now = gm_now(), first = gm_earlier(loop->patience, loop->create_timeout);
-    loop->slots[slot] =
-        (task_slot){.open = true, .plain = gm_task_plain(task), .index = index, .start = start, .since = now};
-    if (first != GM_NEVER) loop->look_at = gm_earlier(loop->look_at, now + first);
-    rb_ary_store(loop->tasks, slot, task);
+    uint64_t limit = NUM2ULL(room);
+    do {
+        VALUE task = rb_ary_entry(tasks, 0);
+        gm_task read = gm_task_read(task);
+        uint32_t index = index_of(self, loop, connection);
+        VALUE channel = leased_channel(self, loop, index, deadline);
+        uint32_t slot = vacant_slot(loop);
+        gm_slice parts[GM_MAX_ARGUMENTS];
+        size_t count = gm_task_parts(&read, parts);
+        uint64_t start = gm_channel_queued(channel);
+        gm_channel_queue(channel, read.command, parts, count, slot);
+        GM_TASK_GUARD(read);
+        task_slot what = {
+            .open = true, .plain = gm_task_plain(task), .index = index, .start = start, .since = gm_now()};
+        fill_slot(loop, slot, task, what);
+        rb_ary_shift(tasks); /* an interrupt leaves it at one place or the other */
+    } while (RARRAY_LEN(tasks) > 0 && unsent(loop) < limit);
     return Qnil;
 }
 
@@ -215,16 +264,7 @@ static VALUE loop_submit(VALUE self, VALUE connection, VALUE task, VALUE timeout
 static VALUE loop_open(VALUE self) { return UINT2NUM(get(self)->open_count); }
 
 /* call-seq: unsent -> how many bytes are queued and not sent yet */
-static VALUE loop_unsent(VALUE self)
-{
-    task_loop *loop = get(self);
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < loop->line_count; i++) {
-        VALUE channel = loop->lines[i].channel;
-        if (!NIL_P(channel)) bytes += gm_channel_queued(channel) - gm_channel_sent(channel);
-    }
-    return ULL2NUM(bytes);
-}
+static VALUE loop_unsent(VALUE self) { return ULL2NUM(unsent(get(self))); }
 
 static void push_event(VALUE events, VALUE type, VALUE task, VALUE one, VALUE other)
 {
@@ -284,6 +324,7 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
     bool ends = false;
     switch (command) {
     case GM_JOB_CREATED:
+        if (!loop->slots[slot].created) loop->created_count++;
         loop->slots[slot].created = true;
         if (loop->slots[slot].plain && !gm_is_background(reply->request)) return;
         one = gm_str_new(reply->parts[0]);
@@ -348,6 +389,8 @@ static bool turn(task_loop *loop, VALUE events)
         gm_io result;
         while ((result = gm_channel_next(channel, &reply)) == GM_IO_OK) {
             add_reply(loop, events, &reply);
+            loop->packets++;
+            loop->packet_bytes += GM_HEADER_SIZE + reply.packet.body.length;
             if (RARRAY_LEN(events) >= EVENTS_PER_BATCH * EVENT_SIZE) return true;
         }
         if (result == GM_IO_CLOSED) add_lost(loop, events, i);
@@ -365,15 +408,28 @@ static uint32_t next_slot(task_loop *loop, uint32_t index)
     return GM_NOBODY;
 }
 
+/* Reads what has come while nobody looked. Returns whether there was anything. */
+static bool read_all(task_loop *loop)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        VALUE channel = loop->lines[i].channel;
+        if (!NIL_P(channel) && gm_channel_fill(channel) == GM_IO_OK) any = true;
+    }
+    return any;
+}
+
 /* Whether a server has not answered a submission in time. */
 static bool overdue(task_loop *loop, uint32_t index, gm_deadline *next)
 {
     gm_deadline limit = loop->create_timeout;
     if (limit == GM_NEVER) return false;
     gm_deadline now = gm_now();
+    uint64_t sent = gm_channel_sent(loop->lines[index].channel);
     for (uint32_t slot = 0; slot < loop->slot_count; slot++) {
-        const task_slot *task = &loop->slots[slot];
+        task_slot *task = &loop->slots[slot];
         if (!task->open || task->created || task->index != index) continue;
+        if (task->start >= sent) task->since = now; /* it is not the server that is late */
         if (now - task->since >= limit) return true;
         *next = gm_earlier(*next, task->since + limit);
     }
@@ -403,6 +459,56 @@ static void look_after(task_loop *loop)
     }
 }
 
+typedef struct {
+    task_loop *loop;
+    VALUE readers, writers;
+    gm_deadline deadline;
+    bool ready;
+} waiting;
+
+static VALUE wait_on_all(VALUE data)
+{
+    waiting *what = (waiting *)data;
+    what->ready = gm_wait_any(what->readers, what->writers, what->deadline);
+    return Qnil;
+}
+
+static VALUE waited_on_all(VALUE data)
+{
+    const task_loop *loop = ((waiting *)data)->loop;
+    for (uint32_t i = 0; i < loop->line_count; i++) {
+        if (!NIL_P(loop->lines[i].channel)) gm_channel_waited(loop->lines[i].channel);
+    }
+    return Qnil;
+}
+
+/* How many bytes of results are worth a wake: no more than half of what is owed, if they are like the last ones. */
+static size_t collectable(task_loop *loop, VALUE channel)
+{
+    size_t owed = loop->created_count * gm_channel_reply_size(channel);
+    size_t last = loop->packets ? loop->packet_bytes / loop->packets * COLLECTED_PACKETS : 1;
+    size_t bytes = last < COLLECTED_BYTES ? last : COLLECTED_BYTES;
+    loop->packets = loop->packet_bytes = 0;
+    if (loop->created_count < 2) return 1;
+    if (loop->singly == 0) return bytes < owed / 2 ? bytes : owed / 2;
+    loop->singly--;
+    return 1;
+}
+
+/* Waits for the only channel and reads. Results of quick jobs are collected; where others keep them waiting, no more.
+ */
+static bool await_only(task_loop *loop, VALUE channel, gm_deadline deadline)
+{
+    size_t collect = collectable(loop, channel);
+    gm_deadline began = gm_now();
+    bool heard = gm_channel_await(channel, collect, deadline) != GM_IO_TIMEOUT;
+    if (collect > 1 && gm_now() - began > 2 * GM_MILLISECONDS) {
+        loop->singly = loop->penalty;
+        if (loop->penalty < MAX_SINGLY) loop->penalty *= 2;
+    }
+    return heard;
+}
+
 /* Waits for any channel and reads. Returns false when the deadline passed. */
 static bool await(task_loop *loop, gm_deadline deadline)
 {
@@ -414,52 +520,154 @@ static bool await(task_loop *loop, gm_deadline deadline)
         channels++;
         only = channel;
     }
-    if (channels == 1) return gm_channel_await(only, deadline) != GM_IO_TIMEOUT;
-    VALUE readers = rb_ary_new_capa((long)channels), writers = rb_ary_new();
+    if (channels == 1) return await_only(loop, only, deadline);
+    waiting what = {loop, rb_ary_new_capa((long)channels), rb_ary_new(), deadline, false};
     for (uint32_t i = 0; i < loop->line_count; i++) {
         VALUE channel = loop->lines[i].channel;
         if (NIL_P(channel)) continue;
+        if (!gm_channel_usable(channel)) return true;
         int events = gm_channel_events(channel);
-        if (events & RUBY_IO_READABLE) rb_ary_push(readers, gm_channel_wait_io(channel));
-        if (events & RUBY_IO_WRITABLE) rb_ary_push(writers, gm_channel_wait_io(channel));
+        if (events & RUBY_IO_READABLE) rb_ary_push(what.readers, gm_channel_wait_io(channel));
+        if (events & RUBY_IO_WRITABLE) rb_ary_push(what.writers, gm_channel_wait_io(channel));
     }
-    if (!gm_wait_any(readers, writers, deadline)) return false;
     for (uint32_t i = 0; i < loop->line_count; i++) {
-        VALUE channel = loop->lines[i].channel;
-        if (!NIL_P(channel)) gm_channel_fill(channel);
+        if (!NIL_P(loop->lines[i].channel)) gm_channel_waits(loop->lines[i].channel);
     }
+    rb_ensure(wait_on_all, (VALUE)&what, waited_on_all, (VALUE)&what);
+    RB_GC_GUARD(what.readers);
+    RB_GC_GUARD(what.writers);
+    if (!what.ready) return false;
+    read_all(loop);
     return true;
 }
 
 /*
- * call-seq: run(timeout) -> Array or nil
+ * call-seq: run(timeout, room = nil) -> Array or nil
  *
- * Sends and receives until something happened to a task. Returns the events one behind the other, each as
- * four elements: what happened (the Symbol of a packet; :unsent or :lost when the connection was lost, or
- * the server does not know the job any more), the task, and up to two values that came with it. Returns nil
- * when the time-out passed, an empty Array when no task is in flight.
+ * Sends and receives until something happened to a task, or less than `room` bytes are unsent. Returns the events one
+ * behind the other, each as four elements: what happened (the Symbol of a packet; :unsent or :lost when the connection
+ * was lost, or the server does not know the job any more), the task, and up to two values that came with it. Returns
+ * nil when the time-out passed, an empty Array when no task is in flight or there is room. The next run empties the
+ * Array.
  */
-static VALUE loop_run(VALUE self, VALUE timeout)
+static VALUE loop_run(int argc, VALUE *argv, VALUE self)
 {
+    VALUE timeout, room;
+    rb_scan_args(argc, argv, "11", &timeout, &room);
     task_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);
+    uint64_t wanted = NIL_P(room) ? 0 : NUM2ULL(room);
     /* An interrupt leaves what has happened already to the next run. */
-    if (NIL_P(loop->events)) RB_OBJ_WRITE(self, &loop->events, rb_ary_new());
+    if (loop->returned) rb_ary_clear(loop->events);
+    loop->returned = false;
     for (;;) {
         bool again = turn(loop, loop->events);
-        if (RARRAY_LEN(loop->events) > 0 || loop->open_count == 0) {
-            VALUE events = loop->events;
-            loop->events = Qnil;
-            return events;
+        if (RARRAY_LEN(loop->events) > 0 || loop->open_count == 0 || unsent(loop) < wanted) {
+            loop->returned = true;
+            return loop->events;
         }
         if (loop->look_at <= gm_now()) {
-            look_after(loop);
+            if (!read_all(loop)) look_after(loop);
             continue;
         }
         bool waited = again || await(loop, gm_earlier(deadline, loop->look_at));
         if ((again || !waited) && deadline <= gm_now()) return Qnil;
         rb_thread_check_ints();
     }
+}
+
+/* A task that runs alone. */
+typedef struct {
+    VALUE klass, connection, tasks, task, channel, events;
+    gm_task *read;
+    gm_deadline patience, create_timeout, limit; /* intervals; until when it may run alone */
+    task_slot slot;
+    gm_reply reply;
+    bool replied; /* `reply` is what the loop is to begin with */
+} lone_task;
+
+/* Submits the task and waits for its result, until anything else happens. */
+static VALUE run_alone(VALUE data)
+{
+    lone_task *lone = (lone_task *)data;
+    gm_slice parts[GM_MAX_ARGUMENTS];
+    size_t count = gm_task_parts(lone->read, parts);
+    gm_channel_queue(lone->channel, lone->read->command, parts, count, 0);
+    GM_TASK_GUARD(*lone->read);
+    lone->slot.open = true;
+    rb_ary_shift(lone->tasks);
+    if (gm_channel_send(lone->channel) != GM_IO_OK) return Qnil;
+    /* A quick job's result follows its JOB_CREATED at once: one wake for both, unless that is there already. */
+    size_t collect = 1;
+    bool quick = lone->slot.plain && !gm_channel_eager(lone->channel);
+    if (quick && gm_channel_fill(lone->channel) == GM_IO_AGAIN) collect = gm_channel_reply_size(lone->channel) + 1;
+    while (gm_channel_receive(lone->channel, &lone->reply, collect, lone->limit) == GM_IO_OK) {
+        if (lone->reply.slot == GM_NOBODY) continue;
+        gm_command command = lone->reply.packet.command;
+        if (command == GM_JOB_CREATED && lone->slot.plain && !gm_is_background(lone->reply.request)) {
+            lone->slot.created = true;
+            collect = 1;
+            continue;
+        }
+        if (command == GM_WORK_COMPLETE) {
+            lone->slot.open = false;
+            push_event(lone->events, gm_command_symbol(command), lone->task, gm_str_new(lone->reply.parts[1]), Qnil);
+        } else {
+            lone->replied = true;
+        }
+        break;
+    }
+    return Qnil;
+}
+
+/* Hands the task over to a loop, and what has happened to it. */
+static void go_on(lone_task *lone)
+{
+    VALUE self = loop_allocate(lone->klass);
+    task_loop *loop = get(self);
+    loop->patience = lone->patience;
+    loop->create_timeout = lone->create_timeout;
+    lone->slot.index = index_of(self, loop, lone->connection);
+    keep_lease(self, &loop->lines[lone->slot.index], lone->channel);
+    fill_slot(loop, vacant_slot(loop), lone->task, lone->slot);
+    RB_OBJ_WRITE(self, &loop->events, lone->events);
+    if (lone->replied) add_reply(loop, loop->events, &lone->reply);
+    loop->returned = true;
+    rb_yield(self);
+}
+
+/*
+ * call-seq: call(connection, tasks, events, patience, create_timeout, timeout) { |loop| } -> nil
+ *
+ * Submits the only one of the tasks, takes it out of the Array and waits for its end, without the cost of a loop. What
+ * has happened goes to the Array of events as #run would return it. Where that is anything but completion, an interrupt
+ * too, the block gets a loop that goes on with the task. The numbers of seconds and what is raised before are those of
+ * new and #submit.
+ */
+static VALUE loop_s_call(VALUE klass, VALUE connection, VALUE tasks, VALUE events, VALUE patience, VALUE create_timeout,
+                         VALUE timeout)
+{
+    Check_Type(events, T_ARRAY);
+    VALUE task = rb_ary_entry(tasks, 0);
+    gm_task read = gm_task_read(task);
+    gm_deadline deadline = gm_deadline_in(timeout);
+    lone_task lone = {.klass = klass, .connection = connection, .tasks = tasks, .task = task, .events = events};
+    lone.read = &read;
+    lone.patience = gm_interval(patience);
+    lone.create_timeout = gm_interval(create_timeout);
+    lone.channel = gm_connection_lease(connection, deadline);
+    lone.slot = (task_slot){.plain = gm_task_plain(task), .start = gm_channel_queued(lone.channel), .since = gm_now()};
+    gm_deadline first = gm_earlier(lone.patience, lone.create_timeout);
+    lone.limit = first == GM_NEVER ? deadline : gm_earlier(deadline, lone.slot.since + first);
+    int state;
+    rb_protect(run_alone, (VALUE)&lone, &state);
+    if (lone.slot.open) {
+        go_on(&lone);
+    } else {
+        gm_connection_release(connection, lone.channel);
+    }
+    if (state) rb_jump_tag(state);
+    return Qnil;
 }
 
 /* call-seq: release -> nil; gives the channels back, and whatever is still owed on them to nobody */
@@ -490,10 +698,11 @@ void Init_gearman_task_loop(void)
     VALUE cTaskLoop = rb_define_class_under(gm_mGearman, "TaskLoop", rb_cObject);
     rb_define_alloc_func(cTaskLoop, loop_allocate);
     rb_undef_method(cTaskLoop, "initialize_copy");
+    rb_define_singleton_method(cTaskLoop, "call", loop_s_call, 6);
     rb_define_method(cTaskLoop, "initialize", loop_initialize, 2);
-    rb_define_method(cTaskLoop, "submit", loop_submit, 3);
+    rb_define_method(cTaskLoop, "submit", loop_submit, 4);
     rb_define_method(cTaskLoop, "open", loop_open, 0);
     rb_define_method(cTaskLoop, "unsent", loop_unsent, 0);
-    rb_define_method(cTaskLoop, "run", loop_run, 1);
+    rb_define_method(cTaskLoop, "run", loop_run, -1);
     rb_define_method(cTaskLoop, "release", loop_release, 0);
 }

@@ -1,6 +1,7 @@
 #include "wait.h"
 
 #include <math.h>
+#include <ruby/fiber/scheduler.h>
 #include <time.h>
 
 static ID id_select;
@@ -64,12 +65,23 @@ int gm_wait(VALUE io, int events, gm_deadline deadline)
 {
     if (!RB_TYPE_P(io, T_FILE)) return events;
     waiting what = {io, INT2FIX(events), deadline};
-    VALUE ready = rb_rescue2(wait_for_one, (VALUE)&what, closed, Qnil, rb_eIOError, (VALUE)0);
-    return FIXNUM_P(ready) ? FIX2INT(ready) : 0;
+    for (;;) {
+        VALUE ready = rb_rescue2(wait_for_one, (VALUE)&what, closed, Qnil, rb_eIOError, (VALUE)0);
+        if (FIXNUM_P(ready) && ready != INT2FIX(0)) return FIX2INT(ready);
+        /* A fiber is also woken by what it waited for before, if that came when it had given up. */
+        if (gm_now() >= deadline) return 0;
+    }
 }
+
+/* How long a fiber waits for one of several sockets until the others are looked at. */
+#define FIBER_TURN ((gm_deadline)NANOSECONDS / 100)
 
 bool gm_wait_any(VALUE readers, VALUE writers, gm_deadline deadline)
 {
+    if (!NIL_P(rb_fiber_scheduler_current())) { /* IO.select would stop all fibers */
+        gm_wait(rb_ary_entry(readers, 0), RUBY_IO_READABLE, gm_earlier(deadline, gm_now() + FIBER_TURN));
+        return deadline == GM_NEVER || gm_now() < deadline;
+    }
     waiting what = {readers, writers, deadline};
     return RTEST(rb_rescue2(wait_for_any, (VALUE)&what, closed, Qnil, rb_eIOError, (VALUE)0));
 }

@@ -8,6 +8,8 @@ typedef int64_t gm_deadline;
 
 #define GM_NEVER INT64_MAX
 
+#define GM_MILLISECONDS ((gm_deadline)1000000)
+
 /* The monotonic clock now. */
 gm_deadline gm_now(void);
 
@@ -39,7 +41,8 @@ enum { GM_WAIT_CLOSED = -1 };
 
 /*
  * Waits until one of `readers` can be read or one of `writers` written (Arrays of IO; nil: none). Returns
- * whether one can, or was closed by somebody; raises what interrupts the wait.
+ * whether one can, or was closed by somebody, or is to be looked at under a Fiber scheduler; raises what interrupts
+ * the wait.
  */
 bool gm_wait_any(VALUE readers, VALUE writers, gm_deadline deadline);
 

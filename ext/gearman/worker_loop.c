@@ -1,20 +1,31 @@
 #include "connection.h"
+#include "job.h"
+
+#include <string.h>
+#include <time.h>
 
 /*
- * Gearman::WorkerLoop: grabs jobs from the servers of one worker, runs one at a time and answers. It uses
+ * Gearman::WorkerLoop: grabs jobs from the servers of one Worker::Loop, runs one at a time and answers. It uses
  * the own channel of each connection. Connecting, registering and what to log are said in Ruby.
  */
 
-#define MILLISECONDS ((gm_deadline)1000000)
+#define SECONDS (1000 * GM_MILLISECONDS)
 
 enum { JOBS_PER_TURN = 16, STORM = 3 };
 
-#define TURN (100 * MILLISECONDS)
-#define REGRAB (1000 * MILLISECONDS)   /* gearmand before 2.0 tells nobody when a scheduled job is due */
-#define AT_ONCE (5 * MILLISECONDS)     /* a NOOP sooner than that answers the PRE_SLEEP */
-#define CONNECTING (20 * MILLISECONDS) /* how often to look whether a connection that another thread opens is there */
-#define HOLD (1 * MILLISECONDS)        /* how long an answer may wait for others */
-#define LOOK_UP (100 * MILLISECONDS)   /* how often to look whether to stop, while a server owes an answer */
+#define TURN (100 * GM_MILLISECONDS)
+#define PHASE (100 * GM_MILLISECONDS) /* in which part of a second the loops ask for scheduled jobs */
+#define AT_ONCE \
+    (5 * GM_MILLISECONDS)          /* a NOOP sooner than that, beside the way there and back, answers the PRE_SLEEP */
+#define MAX_BACK_OFF (1 * SECONDS) /* while NOOP and NO_JOB alternate */
+#define PROBE (10 * SECONDS)       /* how long a server may be silent, and then take to answer an echo, at most */
+#define AWAITED (3 * SECONDS)      /* how long jobs of other servers wait for one that owes an answer */
+#define IDLE (10 * SECONDS)        /* how long a turn of the loop may wait */
+#define GIVE_BACK (500 * GM_MILLISECONDS)  /* how long stopping waits for the answers to grabs */
+#define CONNECTING (100 * GM_MILLISECONDS) /* how often to look for a connection that another thread opens */
+#define HOLD (1 * GM_MILLISECONDS)         /* how long an answer may wait for others */
+#define SOON (20 * GM_MILLISECONDS)        /* longer than gm_channel_await_shortly takes */
+#define LOOK_UP (100 * GM_MILLISECONDS)    /* how often to look whether to stop, while a server owes an answer */
 
 typedef enum {
     AWAKE,  /* may have a job */
@@ -23,23 +34,44 @@ typedef enum {
 
 typedef struct {
     server_state state;
-    unsigned owed;  /* answers to grabs that are still to be read */
-    unsigned storm; /* NOOPs in a row that brought no job and came at once */
-    gm_deadline asleep_since, not_before, connect_at;
+    unsigned owed;   /* answers to grabs that are still to be read */
+    unsigned storm;  /* NOOPs in a row that brought no job and came at once */
+    bool timed;      /* tells nobody when a scheduled job is due */
+    bool connecting; /* another thread connects it, and wakes the loop then */
+    gm_deadline asked_at, answer_time, asleep_since, ask_at, not_before, connect_at;
+    gm_deadline probed_at; /* when it was last asked for an echo */
+
+    /* Scheduled jobs come last, but for their turn; see take_turns(). */
+    bool busy;                      /* its last answer was a job */
+    bool scheduled_first;           /* their turn has begun */
+    bool scheduled_more;            /* the last job was one of them */
+    gm_deadline turn_at, turned_at; /* when their next turn is due, when this one has begun */
 } server_entry;
 
 typedef struct {
     VALUE worker;
+    VALUE owner;       /* the Worker::Loop */
     VALUE connections; /* Array of Connection, as long as `servers` */
     VALUE channels;    /* Array: the channel of each, nil while it is not connected */
     server_entry *servers;
     long count, current;
     unsigned jobs_in_turn;
     gm_deadline turn_began, network_timeout;
-    bool ours;    /* handle_work_message and handle_job_assign are the library's */
-    bool verbose; /* each job is logged */
+    bool exceptions; /* what a job raised is sent as an exception, not as a warning and a failure */
+    bool ours;       /* handle_work_message and handle_job_assign are the library's */
+    bool verbose;    /* each job is logged */
     bool once;
-    unsigned prefetch; /* jobs that may be running, assigned or asked for at once */
+    bool attentive;          /* somebody has told it something that may still hold */
+    bool scheduled;          /* there are functions of scheduled jobs */
+    bool has_callbacks;      /* the worker has any of the callbacks below */
+    VALUE status;            /* Symbol: what it does */
+    VALUE job;               /* the running Job, or nil */
+    VALUE func;              /* the function of the last job, or nil */
+    gm_deadline began;       /* when it did; 0: none is running */
+    gm_deadline turned;      /* when the loop last went round */
+    gm_deadline phase;       /* its part of a second */
+    unsigned long long done; /* jobs that were answered */
+    unsigned prefetch;       /* jobs that may be running, assigned or asked for at once */
 
     /* With a prefetch, the answers of quick jobs leave together; see hold(). */
     VALUE held_on;       /* the channel with unsent answers, or nil */
@@ -49,11 +81,12 @@ typedef struct {
     bool watched;  /* another thread looks after them */
 } worker_loop;
 
-static VALUE cJob, cFailure;
+static VALUE cFailure;
 static VALUE sym_preparing, sym_waiting, sym_working;
-static ID id_abilities, id_channel_to, id_closing, id_completed, id_retry_in, id_connection, id_enabled, id_handle,
-    id_handle_work_message, id_job_channel, id_log_packet, id_lost, id_on_complete, id_payload, id_perform, id_reraise,
-    id_retired, id_status, id_unique, id_wake_io, id_wakeups, id_watch_held, id_withdraw, id_withdrawals;
+static ID id_abilities, id_changed, id_channel_to, id_closing, id_completed, id_dropped, id_dropped_held, id_empty_pipe,
+    id_enabled, id_finish, id_given_back, id_handle_work_message, id_log_packet, id_lost, id_on_complete, id_order,
+    id_payload, id_perform, id_quiet, id_reraise, id_retired, id_retry_in, id_scheduled, id_tell_changes, id_timed_p,
+    id_wake_io, id_watch_held;
 
 /* The callbacks of Worker::Callbacks: the variable that holds the block, the method that calls it. */
 typedef enum { GRABBED, NOTHING, ASSIGNED, COMPLETED, FAILED, EXCEPTED, CALLBACKS } callback;
@@ -66,18 +99,26 @@ static void loop_mark(void *data)
 {
     worker_loop *loop = data;
     rb_gc_mark_movable(loop->worker);
+    rb_gc_mark_movable(loop->owner);
+    rb_gc_mark_movable(loop->job);
+    rb_gc_mark_movable(loop->func);
     rb_gc_mark_movable(loop->connections);
     rb_gc_mark_movable(loop->channels);
     rb_gc_mark_movable(loop->held_on);
+    rb_gc_mark_movable(loop->status);
 }
 
 static void loop_compact(void *data)
 {
     worker_loop *loop = data;
     loop->worker = rb_gc_location(loop->worker);
+    loop->owner = rb_gc_location(loop->owner);
+    loop->job = rb_gc_location(loop->job);
+    loop->func = rb_gc_location(loop->func);
     loop->connections = rb_gc_location(loop->connections);
     loop->channels = rb_gc_location(loop->channels);
     loop->held_on = rb_gc_location(loop->held_on);
+    loop->status = rb_gc_location(loop->status);
 }
 
 static void loop_free(void *data)
@@ -110,16 +151,18 @@ static VALUE loop_allocate(VALUE klass)
 {
     worker_loop *loop;
     VALUE self = TypedData_Make_Struct(klass, worker_loop, &loop_type, loop);
-    loop->worker = loop->connections = loop->channels = loop->held_on = Qnil;
+    loop->worker = loop->owner = loop->job = loop->func = loop->connections = loop->channels = loop->held_on = Qnil;
+    loop->status = sym_preparing;
     return self;
 }
 
-/* call-seq: new(worker, connections) */
-static VALUE loop_initialize(VALUE self, VALUE worker, VALUE connections)
+/* call-seq: new(owner, worker, connections) */
+static VALUE loop_initialize(VALUE self, VALUE owner, VALUE worker, VALUE connections)
 {
     worker_loop *loop = get(self);
     Check_Type(connections, T_ARRAY);
     long count = RARRAY_LEN(connections);
+    RB_OBJ_WRITE(self, &loop->owner, owner);
     RB_OBJ_WRITE(self, &loop->worker, worker);
     RB_OBJ_WRITE(self, &loop->connections, rb_ary_dup(connections));
     RB_OBJ_WRITE(self, &loop->channels, rb_ary_new_capa(count));
@@ -127,21 +170,51 @@ static VALUE loop_initialize(VALUE self, VALUE worker, VALUE connections)
     xfree(loop->servers);
     loop->servers = ZALLOC_N(server_entry, count);
     loop->count = count;
+    loop->turned = gm_now();
+    loop->phase = (gm_deadline)(rb_genrand_real() * (double)PHASE) + 10 * GM_MILLISECONDS;
     return self;
 }
 
 static VALUE connection_at(worker_loop *loop, long index) { return rb_ary_entry(loop->connections, index); }
 static VALUE channel_at(worker_loop *loop, long index) { return rb_ary_entry(loop->channels, index); }
 
-static bool stopping(worker_loop *loop)
+/*
+ * What others tell the loop is looked up only behind a wake: each job asks for it several times.
+ *
+ * call-seq: attend -> nil
+ */
+static VALUE loop_attend(VALUE self)
 {
-    return !RTEST(rb_ivar_get(loop->worker, id_enabled)) || RTEST(rb_ivar_get(loop->worker, id_closing));
+    get(self)->attentive = true;
+    return Qnil;
 }
 
-static void set_status(worker_loop *loop, VALUE status) { rb_ivar_set(loop->worker, id_status, status); }
+static bool stopping(worker_loop *loop)
+{
+    if (!loop->attentive) return false;
+    return !RTEST(rb_ivar_get(loop->worker, id_enabled)) || RTEST(rb_ivar_get(loop->owner, id_closing));
+}
+
+/* Whether it grabs no more, and goes on otherwise. */
+static bool quiet(worker_loop *loop) { return loop->attentive && RTEST(rb_ivar_get(loop->worker, id_quiet)); }
+
+/* Whether functions were added or removed that a server may not know of. */
+static bool changed(worker_loop *loop) { return loop->attentive && RTEST(rb_ivar_get(loop->owner, id_changed)); }
+
+/* Looks up what others have told it. */
+static void look_up(worker_loop *loop)
+{
+    loop->scheduled = RTEST(rb_ivar_get(loop->worker, id_scheduled));
+    loop->has_callbacks = false;
+    for (int i = 0; i < CALLBACKS; i++) {
+        if (RTEST(rb_ivar_get(loop->worker, callbacks[i].variable))) loop->has_callbacks = true;
+    }
+    loop->attentive = quiet(loop) || changed(loop) || stopping(loop);
+}
 
 static void run_callback(worker_loop *loop, callback which)
 {
+    if (!loop->has_callbacks && !loop->attentive) return;
     if (RTEST(rb_ivar_get(loop->worker, callbacks[which].variable))) {
         rb_funcall(loop->worker, callbacks[which].method, 0);
     }
@@ -150,26 +223,34 @@ static void run_callback(worker_loop *loop, callback which)
 static void log_packet(worker_loop *loop, long index, const gm_reply *reply)
 {
     VALUE type = gm_command_symbol(reply->packet.command), body = gm_str_new(reply->packet.body);
-    rb_funcall(loop->worker, id_log_packet, 3, connection_at(loop, index), type, body);
+    rb_funcall(loop->owner, id_log_packet, 3, connection_at(loop, index), type, body);
+}
+
+/* Logs a job that will not be begun: it goes back to its server when the connection is closed. */
+static void log_given_back(worker_loop *loop, long index, const gm_reply *reply)
+{
+    VALUE func = gm_str_new(reply->parts[1]), handle = gm_str_new(reply->parts[0]);
+    rb_funcall(loop->owner, id_given_back, 3, connection_at(loop, index), func, handle);
 }
 
 /* Connects a server that is due and registers with it. */
 static void connect(worker_loop *loop, long index)
 {
     if (!NIL_P(channel_at(loop, index)) || loop->servers[index].connect_at > gm_now()) return;
-    VALUE channel = rb_funcall(loop->worker, id_channel_to, 1, connection_at(loop, index));
+    loop->turned = gm_now();
+    VALUE channel = rb_funcall(loop->owner, id_channel_to, 1, connection_at(loop, index));
     server_entry *server = &loop->servers[index];
-    if (NIL_P(channel)) {
-        gm_deadline due = gm_deadline_in(rb_funcall(loop->worker, id_retry_in, 1, connection_at(loop, index)));
-        gm_deadline soon = gm_now() + CONNECTING;
+    server->connecting = channel == Qfalse;
+    if (!RTEST(channel)) {
+        gm_deadline soon = gm_now() + CONNECTING, due = soon;
+        if (NIL_P(channel)) due = gm_deadline_in(rb_funcall(loop->owner, id_retry_in, 1, connection_at(loop, index)));
         server->connect_at = due > soon ? due : soon;
         return;
     }
     gm_channel_check(channel);
     rb_ary_store(loop->channels, index, channel);
-    server->state = AWAKE;
-    server->owed = 0;
-    server->not_before = 0;
+    VALUE timed = rb_funcall(loop->owner, id_timed_p, 1, connection_at(loop, index));
+    *server = (server_entry){.state = AWAKE, .timed = RTEST(timed)};
 }
 
 static void nothing_held(worker_loop *loop)
@@ -190,7 +271,7 @@ static void lost(worker_loop *loop, long index, VALUE channel, bool silent)
     VALUE connection = connection_at(loop, index);
     rb_ary_store(loop->channels, index, Qnil);
     VALUE reason = silent ? Qnil : gm_channel_reason(channel);
-    loop->servers[index].connect_at = gm_deadline_in(rb_funcall(loop->worker, id_lost, 2, connection, reason));
+    loop->servers[index].connect_at = gm_deadline_in(rb_funcall(loop->owner, id_lost, 2, connection, reason));
 }
 
 static void queue_grabs(worker_loop *loop, long index, VALUE channel, unsigned limit)
@@ -227,7 +308,7 @@ static bool hold(VALUE self, worker_loop *loop, VALUE channel, uint64_t start)
     gm_channel_cork(channel);
     if (!loop->watched) {
         loop->watched = true;
-        rb_funcall(loop->worker, id_watch_held, 0);
+        rb_funcall(loop->owner, id_watch_held, 0);
     }
     return true;
 }
@@ -236,8 +317,11 @@ static bool hold(VALUE self, worker_loop *loop, VALUE channel, uint64_t start)
 static bool flush_held(worker_loop *loop, long index, VALUE channel)
 {
     if (NIL_P(loop->held_on)) return true;
+    unsigned count = loop->held;
     nothing_held(loop);
-    return flush(loop, index, channel, loop->held_start);
+    if (flush(loop, index, channel, loop->held_start)) return true;
+    rb_funcall(loop->owner, id_dropped_held, 1, UINT2NUM(count));
+    return false;
 }
 
 /* call-seq: send_held -> whether something was held back; sends it when it is time */
@@ -258,14 +342,26 @@ static VALUE loop_send_held(VALUE self)
 static bool grab(worker_loop *loop, long index, VALUE channel)
 {
     uint64_t start = gm_channel_queued(channel);
-    queue_grabs(loop, index, channel, loop->once ? 1 : loop->prefetch);
+    queue_grabs(loop, index, channel, loop->once || loop->servers[index].scheduled_first ? 1 : loop->prefetch);
     return flush(loop, index, channel, start);
+}
+
+/* Jobs are scheduled for full seconds of the clock on the wall: this loop's moment in the next one. */
+static gm_deadline next_moment(const worker_loop *loop)
+{
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    gm_deadline wait = loop->phase - wall.tv_nsec;
+    return gm_now() + (wait > 0 ? wait : wait + SECONDS);
 }
 
 static bool go_to_sleep(worker_loop *loop, long index, VALUE channel)
 {
-    loop->servers[index].state = ASLEEP;
-    loop->servers[index].asleep_since = gm_now();
+    server_entry *server = &loop->servers[index];
+    server->state = ASLEEP;
+    server->asleep_since = gm_now();
+    gm_channel_set_busy(channel, false);
+    server->ask_at = server->timed ? next_moment(loop) : GM_NEVER;
     uint64_t start = gm_channel_queued(channel);
     gm_channel_queue(channel, GM_PRE_SLEEP, NULL, 0, 0);
     return flush(loop, index, channel, start);
@@ -277,11 +373,18 @@ static bool turn_is_over(worker_loop *loop)
     return loop->jobs_in_turn >= JOBS_PER_TURN || gm_now() - loop->turn_began >= TURN;
 }
 
-/* Functions that were removed are withdrawn when the server can have no job of them under way for us. */
-static void withdraw(worker_loop *loop, long index)
+/* Jobs of a function that was added may be waiting, and there is no NOOP for them. */
+static void ask_all(worker_loop *loop)
 {
-    if (!RTEST(rb_ivar_get(loop->worker, id_withdrawals))) return;
-    rb_funcall(loop->worker, id_withdraw, 1, connection_at(loop, index));
+    for (long i = 0; i < loop->count; i++) loop->servers[i].state = AWAKE;
+}
+
+/* Tells a server of functions that were added or removed, when it can have no job under way for us. */
+static void tell_changes(worker_loop *loop, long index)
+{
+    if (!changed(loop)) return;
+    ask_all(loop);
+    rb_funcall(loop->owner, id_tell_changes, 1, connection_at(loop, index));
 }
 
 /* Running a job */
@@ -306,90 +409,125 @@ static VALUE handle_message(VALUE data)
     return rb_funcall(what->worker, id_handle_work_message, 3, what->type, what->body, what->connection);
 }
 
-/* Calls what runs user code. What it raises leaves the job unanswered: the server gives it to another. */
-static VALUE call_user(VALUE channel, VALUE (*function)(VALUE), VALUE data)
+/*
+ * Calls what runs user code. What it raises leaves the job unanswered: the server gives it to another worker, and not
+ * to another loop of this one.
+ */
+static VALUE call_user(worker_loop *loop, VALUE channel, VALUE (*function)(VALUE), VALUE data)
 {
     int state;
     VALUE result = rb_protect(function, data, &state);
     if (!state) return result;
+    rb_funcall(loop->worker, id_finish, 0);
     gm_channel_send(channel); /* the answers of jobs before, if any were held back */
     gm_channel_close(channel);
     rb_jump_tag(state);
 }
 
-static VALUE ability_of(worker_loop *loop, gm_slice func)
+static VALUE ability_of(worker_loop *loop, VALUE func)
 {
-    VALUE name = rb_enc_interned_str((const char *)func.bytes, (long)func.length, rb_utf8_encoding());
-    VALUE ability = rb_hash_lookup(rb_ivar_get(loop->worker, id_abilities), name);
-    return NIL_P(ability) ? rb_hash_lookup(rb_ivar_get(loop->worker, id_retired), name) : ability;
+    VALUE ability = rb_hash_lookup(rb_ivar_get(loop->worker, id_abilities), func);
+    return NIL_P(ability) ? rb_hash_lookup(rb_ivar_get(loop->owner, id_retired), func) : ability;
 }
 
-static VALUE new_job(VALUE connection, VALUE channel, VALUE handle, VALUE unique)
+/* Whether it is time for the other order of functions, which cannot be changed while a job is under way. */
+static bool turns(worker_loop *loop, long index)
 {
-    VALUE job = rb_obj_alloc(cJob);
-    rb_ivar_set(job, id_connection, connection);
-    rb_ivar_set(job, id_handle, handle);
-    rb_ivar_set(job, id_unique, unique);
-    rb_ivar_set(job, id_job_channel, channel);
-    return job;
+    server_entry *server = &loop->servers[index];
+    if (server->scheduled_first) return true;
+    return loop->scheduled && server->busy && server->timed && gm_now() >= server->turn_at;
 }
 
-static bool goes_on(worker_loop *loop)
+/*
+ * A server that serves functions in a fixed order would never give out a scheduled job while there are others. So each
+ * second these have a turn: of one job at least, and never as long as the others had before the next.
+ */
+static void take_turns(worker_loop *loop, long index)
 {
-    if (loop->once || RTEST(rb_ivar_get(loop->worker, id_withdrawals))) return false;
-    return !stopping(loop) && !turn_is_over(loop);
+    server_entry *server = &loop->servers[index];
+    if (!turns(loop, index)) return;
+    gm_deadline now = gm_now();
+    if (server->scheduled_first) {
+        if (server->scheduled_more && now - server->turned_at < TURN) return;
+        gm_deadline fair = now + (now - server->turned_at), next = next_moment(loop);
+        server->turn_at = fair > next ? fair : next;
+    } else {
+        server->turned_at = now;
+    }
+    server->scheduled_first = !server->scheduled_first;
+    rb_funcall(loop->owner, id_order, 2, connection_at(loop, index), server->scheduled_first ? Qtrue : Qfalse);
+}
+
+static bool goes_on(worker_loop *loop, long index)
+{
+    return !loop->once && !changed(loop) && !stopping(loop) && !quiet(loop) && !turn_is_over(loop) &&
+           !turns(loop, index);
 }
 
 /* Answers a job and, if the turn goes on, grabs another in the same send. */
-static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_command command, VALUE handle,
+static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_command command, VALUE job,
                    VALUE payload, bool last)
 {
+    bool warn = command == GM_WORK_EXCEPTION && !loop->exceptions;
+    if (warn) command = GM_WORK_FAIL;
     run_callback(loop, command == GM_WORK_COMPLETE ? COMPLETED : command == GM_WORK_FAIL ? FAILED : EXCEPTED);
-    bool more = !last && goes_on(loop);
+    bool more = !last && goes_on(loop, index);
     if (more) run_callback(loop, GRABBED);
-    gm_slice parts[2] = {gm_slice_of(handle)};
-    size_t count = 1;
-    if (command != GM_WORK_FAIL) parts[count++] = gm_slice_of(payload);
+    gm_slice parts[2] = {gm_job_handle_bytes(job)};
+    if (command != GM_WORK_FAIL || warn) parts[1] = gm_slice_of(payload);
     uint64_t start = gm_channel_queued(channel);
-    gm_channel_queue(channel, command, parts, count, 0);
-    RB_GC_GUARD(handle);
+    if (warn) gm_channel_queue(channel, GM_WORK_WARNING, parts, 2, 0);
+    gm_channel_queue(channel, command, parts, command == GM_WORK_FAIL ? 1 : 2, 0);
+    loop->done++;
+    RB_GC_GUARD(job);
     RB_GC_GUARD(payload);
     if (more) queue_grabs(loop, index, channel, loop->prefetch);
     if (more && loop->prefetch > 1 && hold(self, loop, channel, start)) return;
-    if (NIL_P(loop->held_on)) {
-        flush(loop, index, channel, start);
-    } else {
+    if (!NIL_P(loop->held_on)) {
         flush_held(loop, index, channel);
+    } else if (!flush(loop, index, channel, start)) {
+        rb_funcall(loop->owner, id_dropped, 1, job);
     }
 }
 
-/* Runs the job that `reply` assigns. */
-static void work(VALUE self, worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
+/* Runs a job in the way of a subclass with a handler of its own. */
+static void hand_over(worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
 {
-    VALUE connection = connection_at(loop, index);
-    gm_command command = reply->packet.command;
-    bool has_unique = command != GM_JOB_ASSIGN;
-    loop->servers[index].state = AWAKE;
-    loop->servers[index].storm = 0;
-    loop->jobs_in_turn++;
-    set_status(loop, sym_working);
-    if (!loop->ours) {
-        message what = {loop->worker, gm_command_symbol(command), gm_str_new(reply->packet.body), connection};
-        run_callback(loop, ASSIGNED);
-        call_user(channel, handle_message, (VALUE)&what);
-        if (!gm_channel_usable(channel)) lost(loop, index, channel, false);
-        return;
+    VALUE type = gm_command_symbol(reply->packet.command), body = gm_str_new(reply->packet.body);
+    message what = {loop->worker, type, body, connection_at(loop, index)};
+    run_callback(loop, ASSIGNED);
+    call_user(loop, channel, handle_message, (VALUE)&what);
+    loop->done++;
+    if (!gm_channel_usable(channel)) lost(loop, index, channel, false);
+}
+
+/* The name of a function, which is mostly that of the job before. */
+static VALUE function_name(VALUE self, worker_loop *loop, gm_slice name)
+{
+    VALUE last = loop->func;
+    if (NIL_P(last) || (size_t)RSTRING_LEN(last) != name.length || memcmp(RSTRING_PTR(last), name.bytes, name.length)) {
+        last = rb_enc_interned_str((const char *)name.bytes, (long)name.length, rb_utf8_encoding());
+        RB_OBJ_WRITE(self, &loop->func, last);
     }
-    VALUE handle = gm_str_new(reply->parts[0]);
-    VALUE unique = has_unique ? gm_str_new(reply->parts[2]) : Qnil;
+    return last;
+}
+
+/* Runs a job and answers it. */
+static void run_job(VALUE self, worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
+{
+    gm_command command = reply->packet.command;
+    VALUE func = function_name(self, loop, reply->parts[1]);
     VALUE data = gm_str_new(reply->parts[gm_command_parts(gm_command_find(command)) - 1]);
-    VALUE ability = ability_of(loop, reply->parts[1]);
+    gm_slice unique = command == GM_JOB_ASSIGN ? (gm_slice){NULL, 0} : reply->parts[2];
+    VALUE job = gm_job_new(loop->worker, channel, func, data, reply->parts[0], unique);
+    VALUE ability = ability_of(loop, func);
     if (NIL_P(ability) || loop->verbose) log_packet(loop, index, reply);
     run_callback(loop, ASSIGNED);
     VALUE result = Qnil;
     if (!NIL_P(ability)) {
-        performance show = {loop->worker, ability, data, new_job(connection, channel, handle, unique)};
-        result = call_user(channel, perform, (VALUE)&show);
+        performance show = {loop->worker, ability, data, job};
+        RB_OBJ_WRITE(self, &loop->job, job);
+        result = call_user(loop, channel, perform, (VALUE)&show);
     }
     bool complete = RB_TYPE_P(result, T_STRING), exception = rb_obj_class(result) == cFailure;
     VALUE reraise = exception ? rb_ivar_get(result, id_reraise) : Qnil;
@@ -399,15 +537,43 @@ static void work(VALUE self, worker_loop *loop, long index, VALUE channel, const
                complete    ? GM_WORK_COMPLETE
                : exception ? GM_WORK_EXCEPTION
                            : GM_WORK_FAIL,
-               handle, payload, !NIL_P(reraise));
+               job, payload, !NIL_P(reraise));
     } else {
         /* Lost, or this is another process by now: the result has nowhere to go. */
         lost(loop, index, channel, false);
+        rb_funcall(loop->owner, id_dropped, 1, job);
     }
     if (!NIL_P(reraise)) rb_exc_raise(reraise);
     if (complete && gm_channel_usable(channel) && RTEST(rb_ivar_get(ability, id_on_complete))) {
         rb_funcall(loop->worker, id_completed, 3, ability, result, data);
     }
+}
+
+static bool is_scheduled(VALUE self, worker_loop *loop, gm_slice name)
+{
+    VALUE ability = ability_of(loop, function_name(self, loop, name));
+    return !NIL_P(ability) && RTEST(rb_ivar_get(ability, id_scheduled));
+}
+
+/* Takes the job that `reply` assigns. */
+static void work(VALUE self, worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
+{
+    server_entry *server = &loop->servers[index];
+    server->state = AWAKE;
+    server->storm = 0;
+    server->busy = true;
+    if (server->scheduled_first) server->scheduled_more = is_scheduled(self, loop, reply->parts[1]);
+    loop->jobs_in_turn++;
+    gm_channel_set_busy(channel, true);
+    loop->status = sym_working;
+    loop->began = gm_now();
+    if (loop->ours) {
+        run_job(self, loop, index, channel, reply);
+    } else {
+        hand_over(loop, index, channel, reply);
+    }
+    loop->job = Qnil;
+    loop->began = 0;
 }
 
 typedef enum { WORKED, DRY, LOST, STOPPED, TIMED_OUT } outcome;
@@ -416,25 +582,39 @@ static outcome no_job(worker_loop *loop, long index, VALUE channel, const gm_rep
 {
     VALUE body = loop->ours ? Qnil : gm_str_new(reply->packet.body);
     loop->servers[index].state = AWAKE;
+    loop->servers[index].busy = loop->servers[index].scheduled_more = false;
+    loop->servers[index].answer_time = gm_now() - loop->servers[index].asked_at;
     run_callback(loop, NOTHING);
     if (!loop->ours) {
         message what = {loop->worker, gm_command_symbol(GM_NO_JOB), body, connection_at(loop, index)};
-        call_user(channel, handle_message, (VALUE)&what);
+        call_user(loop, channel, handle_message, (VALUE)&what);
     }
-    withdraw(loop, index);
+    tell_changes(loop, index);
     return go_to_sleep(loop, index, channel) ? DRY : LOST;
+}
+
+/* How long a server may take to answer: jobs of others wait meanwhile. */
+static gm_deadline patience(worker_loop *loop)
+{
+    for (long i = 0; i < loop->count; i++) {
+        if (i != loop->current && !NIL_P(channel_at(loop, i))) return gm_earlier(loop->network_timeout, AWAITED);
+    }
+    return loop->network_timeout;
 }
 
 /* Asks one server for a job and runs it. */
 static outcome serve(VALUE self, worker_loop *loop, long index, gm_deadline deadline)
 {
     VALUE channel = channel_at(loop, index);
+    gm_deadline now = loop->turned;
     if (loop->servers[index].owed == 0) {
-        withdraw(loop, index);
+        tell_changes(loop, index);
+        take_turns(loop, index);
         run_callback(loop, GRABBED);
+        loop->servers[index].asked_at = now = gm_now();
         if (!grab(loop, index, channel)) return LOST;
     }
-    gm_deadline limit = gm_deadline_after(loop->network_timeout);
+    gm_deadline allowed = patience(loop), limit = allowed == GM_NEVER ? GM_NEVER : now + allowed;
     for (;;) {
         gm_reply reply;
         gm_io result = gm_channel_next(channel, &reply);
@@ -442,11 +622,12 @@ static outcome serve(VALUE self, worker_loop *loop, long index, gm_deadline dead
             /* While the server is still answering grabs, more jobs will come. */
             bool more = loop->held * 2 < loop->prefetch && loop->servers[index].owed > loop->held;
             if (!more && !flush_held(loop, index, channel)) return LOST;
-            result = gm_channel_receive(channel, &reply, gm_earlier(limit, gm_now() + LOOK_UP));
+            result = gm_channel_receive(channel, &reply, 1, gm_earlier(limit, now + LOOK_UP));
+            if (result == GM_IO_TIMEOUT) now = gm_now();
         }
-        if (result == GM_IO_TIMEOUT && gm_now() < limit) {
+        if (result == GM_IO_TIMEOUT && now < limit) {
             if (stopping(loop)) return STOPPED;
-            if (gm_now() < deadline) continue;
+            if (now < deadline) continue;
             lost(loop, index, channel, true); /* else it might assign a job that nobody takes */
             return TIMED_OUT;
         }
@@ -459,12 +640,17 @@ static outcome serve(VALUE self, worker_loop *loop, long index, gm_deadline dead
         case GM_JOB_ASSIGN_UNIQ:
         case GM_JOB_ASSIGN_ALL:
             loop->servers[index].owed--;
+            if (stopping(loop)) {
+                log_given_back(loop, index, &reply);
+                return STOPPED;
+            }
             work(self, loop, index, channel, &reply);
             return WORKED;
         case GM_NO_JOB:
             if (--loop->servers[index].owed > 0) break;
             return no_job(loop, index, channel, &reply);
         case GM_NOOP:
+        case GM_ECHO_RES:
             break; /* the answer to the grab is still to come */
         default:
             log_packet(loop, index, &reply);
@@ -479,24 +665,23 @@ static void woken(worker_loop *loop, long index)
     server_entry *server = &loop->servers[index];
     gm_deadline now = gm_now();
     server->state = AWAKE;
-    server->storm = now - server->asleep_since < AT_ONCE ? server->storm + 1 : 0;
+    server->storm = now - server->asleep_since < AT_ONCE + server->answer_time ? server->storm + 1 : 0;
     if (server->storm < STORM) return;
     unsigned doublings = server->storm - STORM < 8 ? server->storm - STORM : 8;
-    server->not_before = now + gm_earlier(AT_ONCE << doublings, REGRAB);
+    server->not_before = gm_earlier(now + gm_earlier(AT_ONCE << doublings, MAX_BACK_OFF), server->ask_at);
 }
 
-/* Takes what a server has sent that owes no answer: a NOOP, or the end of the connection. */
-static void listen_to(worker_loop *loop, long index)
+/* Takes what was read from a server that owes no answer: a NOOP, or the end of the connection. */
+static void take_news(worker_loop *loop, long index, VALUE channel)
 {
-    VALUE channel = channel_at(loop, index);
-    if (NIL_P(channel) || loop->servers[index].owed > 0) return;
-    gm_channel_fill(channel);
     gm_reply reply;
     gm_io result;
     while ((result = gm_channel_next(channel, &reply)) == GM_IO_OK) {
         switch (reply.packet.command) {
         case GM_NOOP:
             if (loop->servers[index].state == ASLEEP) woken(loop, index);
+            break;
+        case GM_ECHO_RES:
             break;
         case GM_JOB_ASSIGN:
         case GM_JOB_ASSIGN_UNIQ:
@@ -511,34 +696,87 @@ static void listen_to(worker_loop *loop, long index)
     if (result == GM_IO_CLOSED) lost(loop, index, channel, false);
 }
 
+/* Reads and takes what has come from a server that owes no answer. */
+static void listen_to(worker_loop *loop, long index)
+{
+    VALUE channel = channel_at(loop, index);
+    if (NIL_P(channel) || loop->servers[index].owed > 0) return;
+    gm_channel_fill(channel);
+    take_news(loop, index, channel);
+}
+
+/* A busy server wakes its worker soon: then this takes fewer system calls than waiting for the wake pipe, too. */
+static bool woken_soon(worker_loop *loop, gm_deadline deadline)
+{
+    VALUE channel = channel_at(loop, 0);
+    if (loop->count > 1 || NIL_P(channel) || loop->servers[0].state != ASLEEP || gm_channel_eager(channel))
+        return false;
+    if (gm_earlier(deadline, loop->servers[0].ask_at) - gm_now() < SOON) return false;
+    if (gm_channel_await_shortly(channel) == GM_IO_AGAIN) return false;
+    take_news(loop, 0, channel);
+    return true;
+}
+
+/*
+ * Finds out whether a silent server is still there: the network may have forgotten the connection. Returns when to look
+ * again.
+ */
+static gm_deadline probe(worker_loop *loop, long index)
+{
+    VALUE channel = channel_at(loop, index);
+    server_entry *server = &loop->servers[index];
+    if (NIL_P(channel)) return GM_NEVER;
+    gm_deadline now = gm_now(), heard = gm_channel_last_heard(channel),
+                patience = gm_earlier(loop->network_timeout, PROBE);
+    if (server->probed_at > heard) {
+        if (now < server->probed_at + patience) return server->probed_at + patience;
+        listen_to(loop, index);
+        if (server->probed_at > gm_channel_last_heard(channel)) lost(loop, index, channel, true);
+        return now;
+    }
+    if (now - heard < patience) return heard + patience;
+    server->probed_at = now;
+    uint64_t start = gm_channel_queued(channel);
+    gm_channel_queue(channel, GM_ECHO_REQ, &(gm_slice){(const uint8_t *)"", 0}, 1, 0);
+    flush(loop, index, channel, start);
+    return now + patience;
+}
+
 /* Waits until a server or another thread wakes the loop, or something is due. Returns false at the deadline. */
 static bool wait_for_work(worker_loop *loop, gm_deadline deadline)
 {
-    gm_deadline until = deadline, now = gm_now();
-    VALUE wake_io = rb_ivar_get(loop->worker, id_wake_io);
-    VALUE readers = rb_ary_new_from_args(1, wake_io);
+    bool grabs = !quiet(loop);
+    if (grabs && woken_soon(loop, deadline)) return true;
+    gm_deadline now = gm_now(), until = gm_earlier(deadline, now + IDLE);
+    VALUE readers = rb_ary_new_from_args(1, rb_ivar_get(loop->owner, id_wake_io));
     for (long i = 0; i < loop->count; i++) {
         server_entry *server = &loop->servers[i];
         VALUE channel = channel_at(loop, i);
-        if (NIL_P(channel)) {
+        if (!NIL_P(channel)) {
+            if (gm_channel_eager(channel)) listen_to(loop, i);
+            until = gm_earlier(until, probe(loop, i));
+        }
+        if (NIL_P(channel_at(loop, i))) {
             until = gm_earlier(until, server->connect_at);
             continue;
         }
         rb_ary_push(readers, gm_channel_wait_io(channel));
-        until = gm_earlier(until, server->state == ASLEEP ? server->asleep_since + REGRAB : server->not_before);
-        if (gm_channel_eager(channel)) listen_to(loop, i);
+        if (!grabs) continue;
         if (server->state == AWAKE && server->not_before <= now) return true;
+        until = gm_earlier(until, server->state == ASLEEP ? server->ask_at : server->not_before);
     }
-    if (gm_wait_any(readers, Qnil, until) && RTEST(rb_funcall(loop->worker, id_wakeups, 0))) {
+    if (gm_wait_any(readers, Qnil, until)) {
+        rb_funcall(loop->owner, id_empty_pipe, 0);
         for (long i = 0; i < loop->count; i++) {
-            if (loop->servers[i].state == ASLEEP) loop->servers[i].state = AWAKE;
+            if (loop->servers[i].connecting) loop->servers[i].connect_at = 0;
         }
     }
+    if (changed(loop)) ask_all(loop);
     now = gm_now();
     for (long i = 0; i < loop->count; i++) {
         listen_to(loop, i);
         server_entry *server = &loop->servers[i];
-        if (server->state == ASLEEP && now - server->asleep_since >= REGRAB) server->state = AWAKE;
+        if (server->state == ASLEEP && now >= server->ask_at) server->state = AWAKE;
     }
     return now < deadline;
 }
@@ -546,11 +784,12 @@ static bool wait_for_work(worker_loop *loop, gm_deadline deadline)
 /* The next server that may have a job; -1 when there is none. */
 static long choose(worker_loop *loop)
 {
-    gm_deadline now = gm_now();
+    gm_deadline now = loop->turned;
     for (long i = 0; i < loop->count; i++) connect(loop, i);
     if (!NIL_P(channel_at(loop, loop->current)) && loop->servers[loop->current].owed > 0) {
         return loop->current; /* its answers, which may be jobs, are under way */
     }
+    if (quiet(loop)) return -1;
     if (turn_is_over(loop)) {
         loop->current = (loop->current + 1) % loop->count;
         for (long i = 0; i < loop->count; i++) listen_to(loop, i);
@@ -571,27 +810,60 @@ static long choose(worker_loop *loop)
 }
 
 /*
- * call-seq: run(once, timeout, network_timeout, prefetch, ours, verbose) -> true, false or nil
+ * Reads the answers to grabs that are still to come, so that it is known which jobs go back to their servers when the
+ * connections are closed, and that the servers have read all answers to jobs.
+ */
+static void give_back(worker_loop *loop)
+{
+    gm_deadline deadline = gm_now() + GIVE_BACK;
+    for (long i = 0; i < loop->count; i++) {
+        VALUE channel = channel_at(loop, i);
+        server_entry *server = &loop->servers[i];
+        if (NIL_P(channel) || !flush_held(loop, i, channel)) continue;
+        gm_reply reply;
+        while (server->owed > 0 && gm_channel_receive(channel, &reply, 1, deadline) == GM_IO_OK) {
+            switch (reply.packet.command) {
+            case GM_JOB_ASSIGN:
+            case GM_JOB_ASSIGN_UNIQ:
+            case GM_JOB_ASSIGN_ALL:
+                server->owed--;
+                log_given_back(loop, i, &reply);
+                break;
+            case GM_NO_JOB:
+                server->owed--;
+                break;
+            default:
+                break;
+            }
+        }
+    }
+}
+
+/*
+ * call-seq: run(once, timeout) -> true, false or nil
  *
- * Runs jobs until the worker is disabled and returns false; with `once` one job and returns true, or nil
+ * Runs jobs until the worker is to stop and returns false; with `once` one job and returns true, or nil
  * when none came before the time-out.
  */
-static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeout, VALUE prefetch, VALUE ours,
-                      VALUE verbose)
+static VALUE loop_run(VALUE self, VALUE once, VALUE timeout)
 {
     worker_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);
     loop->once = RTEST(once);
-    loop->prefetch = NUM2UINT(prefetch);
     loop->watched = false;
-    loop->ours = RTEST(ours);
-    loop->verbose = RTEST(verbose);
-    loop->network_timeout = gm_interval(network_timeout);
+    loop->attentive = true;
+    loop->job = Qnil;
+    loop->began = 0;
     if (loop->count == 0) rb_raise(gm_eNoJobServersError, "no job server is configured");
     for (;;) {
-        if (stopping(loop)) return Qfalse;
+        loop->turned = gm_now();
+        if (stopping(loop)) {
+            give_back(loop);
+            return Qfalse;
+        }
         rb_thread_check_ints();
-        set_status(loop, sym_preparing);
+        if (loop->attentive) look_up(loop);
+        loop->status = sym_preparing;
         long index = choose(loop);
         if (index >= 0) {
             outcome result = serve(self, loop, index, deadline);
@@ -599,10 +871,48 @@ static VALUE loop_run(VALUE self, VALUE once, VALUE timeout, VALUE network_timeo
             if (result == TIMED_OUT || (result == LOST && deadline <= gm_now())) return Qnil;
             continue;
         }
-        set_status(loop, sym_waiting);
-        if (!wait_for_work(loop, deadline)) return stopping(loop) ? Qfalse : Qnil;
+        loop->status = sym_waiting;
+        if (!wait_for_work(loop, deadline) && !stopping(loop)) return Qnil;
     }
 }
+
+/* call-seq: configure(network_timeout, prefetch, exceptions, ours, verbose) -> self; what #run goes by */
+static VALUE loop_configure(VALUE self, VALUE network_timeout, VALUE prefetch, VALUE exceptions, VALUE ours,
+                            VALUE verbose)
+{
+    worker_loop *loop = get(self);
+    loop->network_timeout = gm_interval(network_timeout);
+    loop->prefetch = NUM2UINT(prefetch);
+    loop->exceptions = RTEST(exceptions);
+    loop->ours = RTEST(ours);
+    loop->verbose = RTEST(verbose);
+    return self;
+}
+
+static VALUE seconds(gm_deadline interval) { return DBL2NUM((double)interval / (double)SECONDS); }
+
+/* call-seq: running -> [Job or nil, seconds since it began]; nil when none is running */
+static VALUE loop_running(VALUE self)
+{
+    worker_loop *loop = get(self);
+    return loop->began ? rb_assoc_new(loop->job, seconds(gm_now() - loop->began)) : Qnil;
+}
+
+/* call-seq: turned_at -> when the loop last went round, in seconds of the monotonic clock */
+static VALUE loop_turned_at(VALUE self) { return seconds(get(self)->turned); }
+
+/* call-seq: status -> :preparing, :working, :waiting, or what it was set to */
+static VALUE loop_status(VALUE self) { return get(self)->status; }
+
+/* call-seq: status = status */
+static VALUE loop_set_status(VALUE self, VALUE status)
+{
+    RB_OBJ_WRITE(self, &get(self)->status, status);
+    return status;
+}
+
+/* call-seq: jobs_done -> how many jobs were answered */
+static VALUE loop_jobs_done(VALUE self) { return ULL2NUM(get(self)->done); }
 
 /* call-seq: connected? -> whether any server is */
 static VALUE loop_connected_p(VALUE self)
@@ -649,36 +959,37 @@ void Init_gearman_worker_loop(void)
     define_callback(EXCEPTED, "@__on_work_exception", "run_work_exception_callback");
     id_abilities = rb_intern("@abilities");
     id_channel_to = rb_intern("channel_to");
-    id_job_channel = rb_intern("@channel");
+    id_changed = rb_intern("@changed");
     id_closing = rb_intern("@closing");
     id_completed = rb_intern("completed");
+    id_dropped = rb_intern("dropped");
+    id_dropped_held = rb_intern("dropped_held");
+    id_empty_pipe = rb_intern("empty_pipe");
+    id_finish = rb_intern("finish");
+    id_given_back = rb_intern("given_back");
+    id_quiet = rb_intern("@quiet");
     id_retry_in = rb_intern("retry_in");
-    id_connection = rb_intern("@connection");
+    id_tell_changes = rb_intern("tell_changes");
+    id_timed_p = rb_intern("timed?");
     id_enabled = rb_intern("@worker_enabled");
-    id_handle = rb_intern("@handle");
     id_handle_work_message = rb_intern("handle_work_message");
     id_log_packet = rb_intern("log_packet");
     id_lost = rb_intern("lost");
     id_on_complete = rb_intern("@on_complete");
+    id_order = rb_intern("order");
     id_payload = rb_intern("@payload");
     id_perform = rb_intern("perform");
     id_reraise = rb_intern("@reraise");
     id_retired = rb_intern("@retired");
-    id_status = rb_intern("@status");
-    id_unique = rb_intern("@unique");
+    id_scheduled = rb_intern("@scheduled");
     id_wake_io = rb_intern("@wake_io");
     id_watch_held = rb_intern("watch_held");
-    id_wakeups = rb_intern("wakeups");
-    id_withdraw = rb_intern("withdraw");
-    id_withdrawals = rb_intern("@withdrawals");
     sym_preparing = ID2SYM(rb_intern("preparing"));
     sym_waiting = ID2SYM(rb_intern("waiting"));
     sym_working = ID2SYM(rb_intern("working"));
 
     VALUE cWorker = rb_define_class_under(gm_mGearman, "Worker", rb_cObject);
-    cJob = rb_define_class_under(cWorker, "Job", rb_cObject);
     cFailure = rb_define_class_under(cWorker, "Failure", rb_cObject);
-    rb_gc_register_mark_object(cJob);
     rb_gc_register_mark_object(cFailure);
     /*
      * Document-class: Gearman::WorkerLoop
@@ -690,8 +1001,15 @@ void Init_gearman_worker_loop(void)
     VALUE cWorkerLoop = rb_define_class_under(gm_mGearman, "WorkerLoop", rb_cObject);
     rb_define_alloc_func(cWorkerLoop, loop_allocate);
     rb_undef_method(cWorkerLoop, "initialize_copy");
-    rb_define_method(cWorkerLoop, "initialize", loop_initialize, 2);
-    rb_define_method(cWorkerLoop, "run", loop_run, 6);
+    rb_define_method(cWorkerLoop, "initialize", loop_initialize, 3);
+    rb_define_method(cWorkerLoop, "configure", loop_configure, 5);
+    rb_define_method(cWorkerLoop, "run", loop_run, 2);
+    rb_define_method(cWorkerLoop, "attend", loop_attend, 0);
+    rb_define_method(cWorkerLoop, "running", loop_running, 0);
+    rb_define_method(cWorkerLoop, "turned_at", loop_turned_at, 0);
+    rb_define_method(cWorkerLoop, "status", loop_status, 0);
+    rb_define_method(cWorkerLoop, "status=", loop_set_status, 1);
+    rb_define_method(cWorkerLoop, "jobs_done", loop_jobs_done, 0);
     rb_define_method(cWorkerLoop, "connected?", loop_connected_p, 0);
     rb_define_method(cWorkerLoop, "send_held", loop_send_held, 0);
     rb_define_method(cWorkerLoop, "close", loop_close, 0);

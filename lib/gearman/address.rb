@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require_relative "errors"
+
 module Gearman
   # The address of a job server.
   class Address
@@ -20,9 +22,7 @@ module Gearman
       def parse(text)
         string = text.to_s.strip
         host, port = split(string)
-        refuse(text, "the host is empty") if host.nil? || host.empty?
-        refuse(text, "a host has no white space, commas, slashes or brackets") if host.match?(%r{[\s,/\[\]\0]})
-        new(host, port ? port_number(text, port) : DEFAULT_PORT)
+        new(host, port || DEFAULT_PORT, text)
       end
 
       # Reads a list: one address, several separated by commas, or an Array of either.
@@ -40,6 +40,13 @@ module Gearman
         end
       end
 
+      # Raises the error of a wrong address.
+      #
+      # @api private
+      def refuse(text, reason)
+        raise InvalidArgsError, "#{text.to_s.inspect} is no address of a job server: #{reason}"
+      end
+
       private
 
       def split(string)
@@ -52,28 +59,29 @@ module Gearman
           [host, colon.empty? ? nil : port]
         end
       end
-
-      def port_number(text, port)
-        number = port.match?(/\A\d{1,5}\z/) ? port.to_i : 0
-        refuse(text, "a port is a number from 1 to 65535") unless number.between?(1, 65_535)
-        number
-      end
-
-      def refuse(text, reason)
-        raise InvalidArgsError, "#{text.to_s.inspect} is no address of a job server: #{reason}"
-      end
     end
 
-    # @param host [String]
-    # @param port [Integer]
-    def initialize(host, port)
+    # @param host [String] a name or an IP address, without brackets
+    # @param port [Integer, String] from 1 to 65535
+    # @param text [#to_s] what to call the address when it is refused
+    # @raise [InvalidArgsError] when it makes no sense
+    def initialize(host, port, text = "#{host}:#{port}")
+      refuse(text, "the host is empty") if host.to_s.empty?
+      refuse(text, "a host has no white space, commas, slashes or brackets") if host.to_s.match?(%r{[\s,/\[\]\0]})
       @host = host
-      @port = port
+      @port = port.to_s.match?(/\A\d{1,5}\z/) ? port.to_i : 0
+      refuse(text, "a port is a number from 1 to 65535") unless @port.between?(1, 65_535)
     end
 
     # @return [String] as {.parse} reads it
     def to_s
       host.include?(":") ? "[#{host}]:#{port}" : "#{host}:#{port}"
+    end
+
+    private
+
+    def refuse(text, reason)
+      Address.refuse(text, reason)
     end
   end
 end

@@ -1,6 +1,8 @@
 # frozen_string_literal: true
 
 require "securerandom"
+require_relative "task"
+require_relative "task_set"
 
 module Gearman
   # Many background tasks on their way to the servers, pipelined: see {Client#submit_all}.
@@ -11,9 +13,7 @@ module Gearman
     WINDOW = 4096
     # Bytes that may wait to be sent before answers are read.
     UNSENT = 64 * 1024
-    # Tasks that are queued before the bytes are counted.
-    STEP = 64
-    private_constant :WINDOW, :UNSENT, :STEP
+    private_constant :WINDOW, :UNSENT
 
     # @param client [Client]
     # @param tasks [Array<Task>]
@@ -21,7 +21,7 @@ module Gearman
       @client = client
       @tasks = tasks
       @waiting = tasks.dup
-      @next = 0
+      @number = 0
       @ended = 0
       @in_doubt = []
       @reasons = []
@@ -33,6 +33,10 @@ module Gearman
     # @yieldparam total [Integer]
     # @return [Array<String, nil>] the handles
     def run
+      @waiting.each do |task|
+        task.error = nil
+        task.unique_or { @prefix + (@number += 1).to_s }
+      end
       @loop = TaskLoop.new(TaskSet::PATIENCE, @client.task_create_timeout_sec)
       while @ended < @tasks.size
         submit_some
@@ -41,7 +45,7 @@ module Gearman
       end
       raise NetworkError.in_doubt(@reasons, @in_doubt) if @in_doubt.any?
 
-      @tasks.map(&:handle)
+      @tasks.map { |task| task.handle unless task.error }
     ensure
       @loop&.release
     end
@@ -49,21 +53,16 @@ module Gearman
     private
 
     def submit_some
-      while @next < @waiting.size && @loop.open < WINDOW && @loop.unsent < UNSENT
-        limit = [@next + STEP, @waiting.size].min
-        while @next < limit
-          submit(@waiting[@next], @next)
-          @next += 1
-        end
-      end
+      submit(@waiting.first) until @waiting.empty? || @loop.open >= WINDOW || @loop.unsent >= UNSENT
     end
 
-    def submit(task, number)
-      task.error = nil
-      task.unique_or { @prefix + number.to_s }
-      @client.with_connection_for(task) { |connection| @loop.submit(connection, task, nil) }
+    # With the first task all the others that are to go to the same server for sure.
+    def submit(task)
+      @client.with_connection_for(task) do |connection|
+        @loop.submit(connection, @waiting, nil, @client.one_server? ? UNSENT : 0)
+      end
     rescue InvalidArgsError, NoJobServersError => e
-      ended_with(task, e)
+      ended_with(@waiting.shift, e)
     end
 
     def ended_with(task, error)
@@ -80,7 +79,7 @@ module Gearman
           @ended += 1
           task.handle_created(events[position + 2])
         when :error
-          ended_with(task, ProtocolError.new("#{events[position + 2]} #{events[position + 3]} (#{task.func})"))
+          ended_with(task, RefusedError.of_task(events[position + 2], events[position + 3], task.func))
         when :unsent
           events[position + 3].lost
           @waiting << task

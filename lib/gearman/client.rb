@@ -1,5 +1,13 @@
 # frozen_string_literal: true
 
+require_relative "bulk_submission"
+require_relative "connection_pool"
+require_relative "deprecated"
+require_relative "job_status"
+require_relative "logging"
+require_relative "task"
+require_relative "task_set"
+
 module Gearman
   # Submits tasks to job servers. One client may be used by many threads, and by a forked child.
   #
@@ -7,6 +15,7 @@ module Gearman
   #   client.do_task(Gearman::Task.new("resize", image))            # => the result
   #   client.do_task(Gearman::BackgroundTask.new("mail", message))  # => nil, the server has it
   class Client
+    include Clock
     include Logging
 
     # How many servers a task may find lost before it gives up.
@@ -23,9 +32,11 @@ module Gearman
     # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"; nil: those
     #   in the environment variable GEARMAN_SERVERS
     # @param tls [Hash, TLS, Boolean, nil] whether and how to speak TLS with them, see {TLS#initialize}
-    # @raise [InvalidArgsError] when an address makes no sense, or what is said of TLS
-    def initialize(job_servers = nil, tls: nil)
-      @connection_pool = ConnectionPool.new(job_servers || ConnectionPool.default_servers, tls: tls)
+    # @param connect_timeout [Numeric] seconds that connecting to one of them may take
+    # @raise [InvalidArgsError] when an address makes no sense, or what is said of TLS, or the time-out
+    def initialize(job_servers = nil, tls: nil, connect_timeout: Connection::CONNECT_TIMEOUT)
+      @connection_pool = ConnectionPool.new(job_servers || ConnectionPool.default_servers,
+                                            tls: tls, connect_timeout: connect_timeout)
       @task_create_timeout_sec = 10
     end
 
@@ -33,7 +44,7 @@ module Gearman
     #
     # @param opts [String, Symbol, Array<String, Symbol>] "exceptions" is the only one that gearmand has
     # @return [Array<String>] the options
-    # @raise [ProtocolError] when a server does not have it
+    # @raise [RefusedError] when a server does not have it
     # @raise [NoJobServersError] when no server can be reached
     def set_options(opts)
       Array(opts).map(&:to_s).each { |option| set_option(option) }
@@ -48,7 +59,7 @@ module Gearman
       request = Packet.encode(:option_req, option.to_s)
       set = @connection_pool.with_all_connections do |connection|
         type, text = ask(connection, request)
-        raise ProtocolError, text.to_s.tr("\0", " ") if type == :error
+        raise RefusedError.of_request(text) if type == :error
       end
       raise NoJobServersError, "no job server can be reached to set the option #{option}" if set.empty?
 
@@ -115,6 +126,9 @@ module Gearman
     #   all others have been submitted
     def submit_all(tasks, &block)
       tasks = tasks.to_a
+      if (wrong = tasks.index { |task| !task.is_a?(Task) })
+        raise InvalidArgsError, "submit_all takes tasks, not #{tasks[wrong].inspect}"
+      end
       if (foreground = tasks.find { |task| !task.background? })
         raise InvalidArgsError, "submit_all takes background and scheduled tasks; #{foreground.func} is neither"
       end
@@ -147,9 +161,9 @@ module Gearman
     # @return [Hash{String => Float, nil}] how many seconds it took, by "host:port"; nil: no answer
     def ping
       @connection_pool.connections.to_h do |connection|
-        start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        start = now
         healthy = connection.is_healthy?
-        [connection.to_host_port, healthy ? Process.clock_gettime(Process::CLOCK_MONOTONIC) - start : nil]
+        [connection.to_host_port, healthy ? now - start : nil]
       end
     end
 
@@ -179,42 +193,57 @@ module Gearman
     # @raise (see #do_task)
     # @api private
     def submit_background(task)
-      connection = @connection_pool.get_connection(task.get_uniq_hash)
-      handle = if connection.is_a?(Connection)
-                 connection.submit(task, @task_create_timeout_sec)
-               else
-                 submit_by_request(connection, task, @task_create_timeout_sec)
-               end
+      handle = with_connection_for(task) do |connection|
+        if connection.is_a?(Connection)
+          connection.submit(task, @task_create_timeout_sec)
+        else
+          submit_by_request(connection, task, @task_create_timeout_sec)
+        end
+      rescue ServerDownException
+        raise
+      rescue NetworkError => e
+        raise NetworkError.in_doubt([e.message], [task])
+      end
       task.handle_created(handle)
       handle
-    rescue ServerDownException => e
-      raise if (lost = (lost || 0) + 1) > MAX_LOST
-
-      logger.info { "#{task.func} goes to another connection: #{e.message}" }
-      retry
-    rescue NetworkError => e
-      raise NetworkError.in_doubt([e.message], [task])
     end
 
     # Calls the block with the server for a task, and with the next when that one is lost before anything was
     # sent.
     #
     # @param task [Task]
+    # @param deadline [Float, nil] until when a server is to be found, by the monotonic clock
     # @yieldparam connection [Connection]
     # @return what the block returns
     # @raise [NoJobServersError] when no server can be reached
     # @raise [ServerDownException] when one after the other is lost
+    # @raise [SocketTimeoutError] when the deadline passed
     # @api private
-    def with_connection_for(task)
+    def with_connection_for(task, deadline = nil)
       lost = 0
       begin
-        yield @connection_pool.get_connection(task.get_uniq_hash)
+        yield connection_for(task, deadline)
       rescue ServerDownException => e
         raise if (lost += 1) > MAX_LOST
 
         logger.info { "#{task.func} goes to another connection: #{e.message}" }
         retry
       end
+    end
+
+    # @param task [Task]
+    # @param deadline (see #with_connection_for)
+    # @return [Connection] to the server for it
+    # @raise [NoJobServersError, SocketTimeoutError] see {ConnectionPool#get_connection}
+    # @api private
+    def connection_for(task, deadline = nil)
+      @connection_pool.get_connection(task.get_uniq_hash, remaining(deadline))
+    end
+
+    # @return [Boolean] whether all tasks go to the same server
+    # @api private
+    def one_server?
+      @connection_pool.one_server?
     end
 
     # Anything that stands in for a connection is asked this one thing.
@@ -225,12 +254,18 @@ module Gearman
       type, body = connection.send_request(task.get_submit_packet, timeout)
       return body if type == :job_created
 
+      if type == :error
+        code, text = body.to_s.split("\0", 2)
+        raise RefusedError.of_task(code, text, task.func)
+      end
+
       raise ProtocolError, "Received #{type} when we were expecting JOB_CREATED: #{body.to_s.tr("\0", " ")}"
     end
 
     private
 
     def find_status(command, name, key)
+      raise InvalidArgsError, "a #{name} is a String, not #{key.inspect}" unless key.is_a?(String)
       if key.bytesize > MAX_KEY_SIZE
         raise InvalidArgsError, "a #{name} has at most #{MAX_KEY_SIZE} bytes, not #{key.bytesize}: #{key.inspect}"
       end

@@ -1,18 +1,31 @@
 # frozen_string_literal: true
 
 require "monitor"
-require "gearman/tls"
+require "socket"
+require_relative "address"
+require_relative "clock"
+require_relative "connection/attempt"
+require_relative "logging"
+require_relative "packet"
+require_relative "tls"
 
 module Gearman
   # One job server and the sockets to it. A socket of its own serves {#socket}, {#send_update} and
   # {#read_response}; other conversations borrow further ones, so they never read each other's replies.
   class Connection
     include Logging
+    include Clock
 
     # Sockets to one server, at most.
     MAX_CHANNELS = 64
     # Seconds that connecting may take unless told otherwise.
     CONNECT_TIMEOUT = 3
+    # Seconds that a connected server may take for an echo.
+    ECHO_TIMEOUT = 3
+    # The same for one that was silent before, or for a caller with little time.
+    SHORT_ECHO_TIMEOUT = 1
+    # Seconds that a TLS handshake may take at least.
+    HANDSHAKE_TIME = 0.5
     # Seconds between tries of a server that refuses connections: the first, and at most.
     REFUSED_BACKOFF = [0.05, 1.0].freeze
     # The same for one that does not answer: each try costs the connect time-out.
@@ -22,10 +35,26 @@ module Gearman
     # Seconds that a connection has to last to count as a success.
     SETTLED_AFTER = 1
 
-    # What connecting raises when its time is up.
-    TIMED_OUT = [Errno::ETIMEDOUT, *(IO::TimeoutError if defined?(IO::TimeoutError))].freeze
+    # When the kernel asks whether the other end of a silent connection is still there, where that can be said: behind
+    # a minute, each 10 seconds, 6 times.
+    KEEPALIVE = { TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 10, TCP_KEEPCNT: 6 }
+                .select { |name, _| Socket.const_defined?(name) }
+                .transform_keys { |name| Socket.const_get(name) }.freeze
 
-    private_constant :REFUSED_BACKOFF, :SILENT_BACKOFF, :FORGOTTEN_AFTER, :SETTLED_AFTER, :TIMED_OUT
+    # Who waits for a channel.
+    Waiter = Struct.new(:condition, :called)
+    # Nobody gave a channel back in time.
+    class Busy < SocketTimeoutError; end
+    # Who asked had no more time to wait for a connection, which says nothing of the server.
+    class Pending < SocketTimeoutError; end
+    private_constant :ECHO_TIMEOUT, :SHORT_ECHO_TIMEOUT, :HANDSHAKE_TIME, :KEEPALIVE, :REFUSED_BACKOFF,
+                     :SILENT_BACKOFF, :FORGOTTEN_AFTER, :SETTLED_AFTER, :Waiter, :Busy, :Pending
+
+    # @return [Array<Thread>] those that look up names, for whoever it may be
+    # @api private
+    def self.lookups
+      Thread.list.select { |thread| thread.name == Attempt::LOOKUP }
+    end
 
     # @return [String]
     attr_reader :hostname
@@ -40,6 +69,7 @@ module Gearman
     #
     # @param hostname [String]
     # @param port [Integer]
+    # @raise [InvalidArgsError] when it is no address
     def initialize(hostname, port)
       @hostname = hostname
       @port = port
@@ -65,14 +95,14 @@ module Gearman
       forget_other_process
     end
 
-    # Asks the server for an echo, which takes 3 seconds at most.
+    # Asks the server for an echo, which takes {#connect_timeout} and 3 seconds at most.
     #
+    # @param limit [Numeric, nil] seconds to wait for it, if less: a server that is connected has 1 second to answer
     # @return [Boolean]
-    def is_healthy? # rubocop:disable Naming/PredicatePrefix
-      echo
-    rescue ServerDownException => e
-      logger.debug { "#{self} is not healthy: #{e.message}" }
-      false
+    def is_healthy?(limit = nil) # rubocop:disable Naming/PredicatePrefix
+      return healthy?(connect_timeout + 1, ECHO_TIMEOUT) unless limit
+
+      healthy?(limit, limit.clamp(SHORT_ECHO_TIMEOUT, ECHO_TIMEOUT))
     end
 
     # The socket of {#send_update} and {#read_response}, connected when it is not yet.
@@ -81,7 +111,7 @@ module Gearman
     # @return [Socket, OpenSSL::SSL::SSLSocket]
     # @raise [NetworkError] when the server cannot be reached
     def socket(_num_retries = 3)
-      channel.io
+      channel.io or raise NetworkError, "#{@name}: connection closed"
     end
 
     # Sends a request and waits for the reply to it. What else comes meanwhile is kept for {#read_response}.
@@ -130,7 +160,7 @@ module Gearman
       deadline = timeout && (now + timeout)
       data = String.new(capacity: len)
       while data.bytesize < len
-        unless sock.wait_readable(deadline && [deadline - now, 0].max)
+        unless sock.wait_readable(remaining(deadline))
           raise SocketTimeoutError, "#{@name}: read #{data.bytesize} of #{len} bytes in #{timeout} seconds"
         end
 
@@ -165,6 +195,7 @@ module Gearman
       channels = @channels.dup
       @channels.clear
       channels.each(&:close)
+      take_attempt&.close
       true
     end
 
@@ -200,17 +231,24 @@ module Gearman
       @on_open = block
     end
 
+    # Asks a server that was silent before for an echo, without waiting for it to be connected.
+    #
+    # @return [Boolean]
+    # @api private
+    def back?
+      healthy?(0, SHORT_ECHO_TIMEOUT)
+    end
+
     # The channel of {#socket}. It counts as open when the block of {#on_open} is through.
     #
     # @api private
     def channel
-      return @channel if @channel&.usable?
+      own = @channel # another thread may close it
+      return own if own&.usable?
 
       @monitor.synchronize do
-        return @fresh if @fresh&.usable? # the block of on_open asks for it
-        return @channel if @channel&.usable?
-
-        open_own_channel
+        own = @fresh || @channel # the block of on_open asks for it
+        own&.usable? ? own : open_own_channel
       end
     end
 
@@ -300,35 +338,45 @@ module Gearman
 
     private
 
-    def now
-      Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    end
-
     def open_own_channel
       release(@channel) if @channel
       @channel = nil
-      @fresh = lease
+      @fresh = fresh = lease
       @registered = []
       @on_open&.call(self)
-      @channel = @fresh
+      @channel = kept = fresh
     ensure
-      if @fresh && @channel.nil?
-        @fresh.close
-        release(@fresh)
+      if fresh && kept.nil?
+        fresh.close
+        release(fresh)
       end
       @fresh = nil
     end
 
-    def echo(tries = 2)
-      type, data = exchange(Packet.pack_request(:echo_req, "ping"), 3)
+    # Takes the seconds for connecting, and those for the answer.
+    def healthy?(connecting, answering)
+      echo(connecting, answering)
+    rescue ServerDownException => e
+      logger.debug { "#{self} is not healthy: #{e.message}" }
+      false
+    end
+
+    def echo(connecting, answering, tries = 2)
+      type, data = lease_for(connecting) do |channel|
+        channel.request(Packet.pack_request(:echo_req, "ping"), answering)
+      end
       healthy = type == :echo_res && data == "ping"
       failed(false) unless healthy
       healthy
+    rescue Busy
+      true # somebody else is talking with it on each socket
+    rescue Pending
+      false
     rescue ServerDownException
       raise
     rescue NetworkError => e
       # Lost on the way: the server may be back already.
-      return echo(tries - 1) if tries > 1
+      return echo(connecting, answering, tries - 1) if tries > 1
 
       unhealthy(e, refused: true)
     rescue ProtocolError, SocketTimeoutError => e
@@ -356,8 +404,8 @@ module Gearman
       end
     end
 
-    def lease_for
-      channel = lease
+    def lease_for(limit = nil)
+      channel = lease(limit)
       yield channel
     ensure
       release(channel) if channel
@@ -369,10 +417,11 @@ module Gearman
       own && io.equal?(own.io) ? own : Channel.new(io, @name)
     end
 
-    # Called when no channel is idle. Returns nil when one may have been given back.
-    def open_channel(timeout)
+    # Called when no channel is idle, or it is not this caller's turn, which it is behind the wait. Returns nil when one
+    # may have been given back.
+    def open_channel(timeout, turn)
       forget_other_process
-      return wait_for_channel(timeout) if @channels.size + @opening >= MAX_CHANNELS
+      return wait_for_channel(timeout) unless room? && (turn || @waiting.nil?)
 
       @opening += 1
       begin
@@ -386,7 +435,7 @@ module Gearman
       @reason = nil
       channel
     rescue SystemCallError, SocketError, IOError, TLS::HandshakeError => e
-      cannot_connect(e, timeout)
+      cannot_connect(e)
     end
 
     # What threads of the parent were about to do is not done in a forked child.
@@ -394,19 +443,14 @@ module Gearman
       return if @pid == Process.pid
 
       @pid = Process.pid
+      @attempt = nil
       @opening = 0
       @waiting = nil
       @mutex = Mutex.new
-      @given_back = ConditionVariable.new
     end
 
-    def cannot_connect(error, timeout)
-      silent = TIMED_OUT.any? { |name| error.instance_of?(name) }
-      # A caller with little time left does not tell how the server is.
-      if silent && timeout && timeout < connect_timeout
-        raise SocketTimeoutError, "#{@name}: not connected within #{timeout.round(3)} seconds"
-      end
-
+    def cannot_connect(error)
+      silent = error.is_a?(Errno::ETIMEDOUT)
       # A handshake that failed will fail again.
       failed(!silent && !error.is_a?(TLS::HandshakeError))
       @reason = error.message
@@ -415,43 +459,67 @@ module Gearman
 
     # The name is looked up at each connect: the server may have moved.
     def connect(timeout)
-      deadline = now + timeout
-      addresses = Addrinfo.getaddrinfo(hostname, port, nil, :STREAM)
-      addresses.each_with_index do |address, index|
-        left = [(deadline - now) / (addresses.size - index), 0.001].max
-        by = now + left
-        return secure(configure(address.connect(timeout: left)), by)
-      rescue SystemCallError, IOError, TLS::HandshakeError
-        raise if index == addresses.size - 1
-      end
+      attempt = take_attempt || Attempt.new(hostname.to_s, port, connect_timeout)
+      deadline = timeout < connect_timeout ? now + timeout : attempt.deadline
+      socket = attempt.wait(deadline) { |plain| secure(configure(plain), [deadline, now + HANDSHAKE_TIME].max) }
+      socket or raise Pending, "#{@name}: not connected within #{timeout.round(3)} seconds"
+    rescue Pending
+      kept = @attempt ||= attempt
+      raise
+    ensure
+      attempt&.close unless kept.equal?(attempt)
+    end
+
+    def take_attempt
+      attempt, @attempt = @attempt, nil # rubocop:disable Style/ParallelAssignment -- no thread comes in between
+      attempt
     end
 
     def configure(socket)
       socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
       socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_KEEPALIVE, 1)
-      socket.autoclose = false
-      TCPSocket.for_fd(socket.fileno)
+      KEEPALIVE.each { |option, value| socket.setsockopt(Socket::IPPROTO_TCP, option, value) }
+      # Nobody would close the descriptor if an interrupt came in between.
+      Thread.handle_interrupt(Object => :never) do
+        socket.autoclose = false
+        TCPSocket.for_fd(socket.fileno)
+      end
     end
 
     def secure(socket, deadline)
       tls ? tls.connect(socket, hostname, deadline) : socket
     end
 
-    def wait_for_channel(timeout)
-      raise SocketTimeoutError, "#{@name}: all #{MAX_CHANNELS} sockets are in use" if timeout && timeout <= 0
+    def room?
+      @channels.size + @opening < MAX_CHANNELS
+    end
 
-      @mutex.synchronize do
-        @waiting = (@waiting || 0) + 1
-        # The garbage collector gives channels back too, and tells nobody.
-        @given_back.wait(@mutex, [timeout, 0.1].compact.min)
+    # Waits until it is this caller's turn to look for a channel. The garbage collector gives channels back too, and
+    # tells nobody, so the first in the queue looks now and then.
+    def wait_for_channel(timeout)
+      deadline = timeout && (now + timeout)
+      waiter = Waiter.new(ConditionVariable.new, false)
+      @mutex.lock
+      @waiting = [*@waiting, waiter]
+      begin
+        until waiter.called || (@waiting.first.equal?(waiter) && (idle? || room?))
+          raise Busy, "#{@name}: all #{MAX_CHANNELS} sockets are in use" if deadline && now >= deadline
+
+          waiter.condition.wait(@mutex, [deadline && (deadline - now), 0.1].compact.min)
+        end
       ensure
-        @waiting = @waiting > 1 ? @waiting - 1 : nil
+        rest = @waiting - [waiter]
+        @waiting = rest.empty? ? nil : rest
+        @mutex.unlock if @mutex.owned? # Ruby 3.1 does not lock it again for a fiber that was interrupted
       end
       nil
     end
 
+    # Called when a channel was given back while somebody waits for one.
     def channel_released
-      @given_back.signal
+      waiter = @waiting&.find { |other| !other.called } or return
+      waiter.called = true
+      waiter.condition.signal
     end
   end
 end

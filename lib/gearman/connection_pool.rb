@@ -1,5 +1,10 @@
 # frozen_string_literal: true
 
+require_relative "address"
+require_relative "connection"
+require_relative "logging"
+require_relative "tls"
+
 module Gearman
   # The job servers of a client or worker.
   class ConnectionPool
@@ -14,19 +19,27 @@ module Gearman
       [ENV["GEARMAN_SERVERS"]].reject { |list| list.to_s.empty? }
     end
 
-    # @!method get_connection(coalesce_key = nil)
+    # @!method get_connection(coalesce_key = nil, timeout = nil)
     #   Chooses a server. Without a key they take turns; the same key finds the same live server. A server is
     #   connected and asked {Connection#is_healthy?} when it is first needed.
     #   @param coalesce_key [String, nil] the unique of a task
+    #   @param timeout [Numeric, nil] seconds that asking servers may take; nil: as long as they may take to connect
     #   @return [Connection]
     #   @raise [NoJobServersError] when there is no server, or none can be reached
+    #   @raise [SocketTimeoutError] when the time-out passed
 
     # Touches no network.
     #
     # @param servers [String, Symbol, Array<String, Symbol>, nil] see {Address.parse_list}
     # @param tls [Hash, TLS, Boolean, nil] whether and how to speak TLS with them, see {TLS#initialize}
-    # @raise [InvalidArgsError] when an address makes no sense, or what is said of TLS
-    def initialize(servers = [], tls: nil)
+    # @param connect_timeout [Numeric, nil] seconds that connecting may take, see {Connection#connect_timeout}
+    # @raise [InvalidArgsError] when an address makes no sense, or what is said of TLS, or the time-out
+    def initialize(servers = [], tls: nil, connect_timeout: nil)
+      unless connect_timeout.nil? || (connect_timeout.is_a?(Numeric) && connect_timeout.positive?)
+        raise InvalidArgsError, "connect_timeout is a number of seconds above 0, not #{connect_timeout.inspect}"
+      end
+
+      @connect_timeout = connect_timeout
       @tls = TLS.for(tls)
       @job_servers = []
       @server_counter = 0
@@ -40,6 +53,7 @@ module Gearman
     def add_connection(connection)
       if connection.is_a?(Connection)
         connection.tls ||= @tls
+        connection.connect_timeout = @connect_timeout if @connect_timeout
         connection.on_open { |opened| @connection_handler&.call(opened) }
         @options.each { |option| connection.remember_option(option) }
       end
@@ -100,6 +114,12 @@ module Gearman
     # @return [Array<Connection>]
     def connections
       @job_servers.dup
+    end
+
+    # @return [Boolean]
+    # @api private
+    def one_server?
+      @job_servers.size == 1
     end
 
     # Closes all sockets; the next use opens new ones.

@@ -26,7 +26,10 @@ module Gearman
       # @param opts [Hash, nil] the options of the task
       # @return [Array] the task, and what the method takes behind it
       def task_of(method, func, arg, opts)
-        return [func, arg] unless func.is_a?(String) || func.is_a?(Symbol)
+        return [func, arg] if func.respond_to?(:background?)
+        unless func.is_a?(String) || func.is_a?(Symbol)
+          raise InvalidArgsError, "a task is a Gearman::Task, not #{func.inspect}"
+        end
 
         warn("#{TAKE_TASKS.fetch(method)} with the name of a function", "a Gearman::Task", uplevel: 3)
         [Task.new(func, arg, opts), nil]

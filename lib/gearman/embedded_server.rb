@@ -223,7 +223,7 @@ module Gearman
 end
 
 # Behind the class, which "gearman" would otherwise autoload while it is being loaded.
-require "gearman"
+require_relative "../gearman"
 require "gearman/embedded_server/admin"
 require "gearman/embedded_server/broker"
 require "gearman/embedded_server/connection"

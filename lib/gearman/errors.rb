@@ -10,6 +10,36 @@ module Gearman
   # Bytes that are not the Gearman protocol, or an answer that does not belong to the question.
   class ProtocolError < Error; end
 
+  # A server has refused a request, and said why.
+  class RefusedError < ProtocolError
+    # @return [String, nil] the server's name for the reason, such as "QUEUE_ERROR" or "ARGUMENT_TOO_LARGE"
+    attr_reader :code
+
+    # @param code [String]
+    # @param text [String]
+    # @param func [String] the function of the task that was refused
+    # @return [RefusedError]
+    # @api private
+    def self.of_task(code, text, func)
+      new("Received error when we were expecting JOB_CREATED: #{code} #{text} (#{func})", code)
+    end
+
+    # @param body [String] of the ERROR packet
+    # @return [RefusedError]
+    # @api private
+    def self.of_request(body)
+      code, text = body.to_s.split("\0", 2)
+      new("#{code} #{text}", code)
+    end
+
+    # @param message [String]
+    # @param code [String]
+    def initialize(message = nil, code = nil)
+      super(message)
+      @code = code
+    end
+  end
+
   # A server cannot be reached, or the connection to it is lost.
   class NetworkError < Error
     # @return [Array<Task>] the tasks of which nobody knows whether a server has them

@@ -1,5 +1,9 @@
 # frozen_string_literal: true
 
+require "socket"
+require_relative "errors"
+require "gearman/native"
+
 module Gearman
   # The codec. Its methods are written in C (ext/gearman/packet.c).
   #
@@ -43,8 +47,8 @@ module Gearman
   #     # Turns bytes, fed in any split, into packets.
   #     class Parser
   #       # @param side [Symbol] which packets are expected: :response or :request
-  #       # @param max_packet [Integer] the largest body that is taken, in bytes (default: 1 GiB)
-  #       # @raise [InvalidArgsError] for any other side
+  #       # @param max_packet [Integer] the largest body that is taken, in bytes, below 4 GiB (default: 1 GiB)
+  #       # @raise [InvalidArgsError] for any other side or limit
   #       def initialize(side = :response, max_packet = nil); end
   #
   #       # @param bytes [String]

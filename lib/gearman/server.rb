@@ -1,12 +1,19 @@
 # frozen_string_literal: true
 
 require "socket"
+require_relative "address"
+require_relative "clock"
+require_relative "connection/attempt"
+require_relative "errors"
+require_relative "tls"
 
 module Gearman
   # The admin commands of a job server, which it answers in text.
   #
   # The connection is opened with the first command and kept. An object serves one thread at a time.
   class Server
+    include Clock
+
     # Lists end with a line of one dot; every other answer is one line.
     LIST_COMMANDS = %w[status prioritystatus workers show].freeze
     private_constant :LIST_COMMANDS
@@ -49,9 +56,11 @@ module Gearman
     #
     # @return [nil]
     def close
-      # A goodbye of TLS would end the parent's session.
-      (@pid == Process.pid ? @socket : @socket.to_io).close if @socket
+      socket = @socket
       @socket = nil
+      # A goodbye of TLS would end the parent's session.
+      (@pid == Process.pid ? socket : socket.to_io).close if socket
+      nil
     end
 
     # Sends a command as it is.
@@ -65,16 +74,7 @@ module Gearman
       command = name.to_s.chomp
       raise InvalidArgsError, "command #{name.inspect} has a line end or NUL in it" if command.b.match?(/[\r\n\0]/)
 
-      close if stale?
-      deadline = now + @timeout
-      write("#{command}\r\n", deadline)
-      read(LIST_COMMANDS.include?(command[/\A[a-z]+/i]&.downcase), deadline)
-    rescue SystemCallError, IOError, *TLS.errors => e
-      close
-      raise NetworkError, "#{@hostport}: #{e.message}"
-    rescue NetworkError, SocketTimeoutError
-      close
-      raise
+      exchange(command)
     end
 
     # The functions and how busy they are.
@@ -190,21 +190,32 @@ module Gearman
 
     private
 
-    def now
-      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    def exchange(command)
+      close if stale?
+      deadline = now + @timeout
+      write("#{command}\r\n", deadline)
+      answer = read(LIST_COMMANDS.include?(command[/\A[a-z]+/i]&.downcase), deadline)
+    rescue SystemCallError, IOError, *TLS.errors => e
+      raise NetworkError, "#{@hostport}: #{e.message}"
+    ensure
+      # An answer that is still to come, of a command that was interrupted too, must not become that of the next one.
+      close unless answer
     end
 
     def connect
       @pid = Process.pid
-      deadline = now + @connect_timeout
-      socket = Socket.tcp(@address.host, @address.port, connect_timeout: @connect_timeout)
-      socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
-      @tls ? @tls.connect(socket, @address.host, deadline) : socket
+      attempt = Connection::Attempt.new(@address.host, @address.port, @connect_timeout)
+      attempt.wait(attempt.deadline) do |socket|
+        socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
+        @tls ? @tls.connect(socket, @address.host, attempt.deadline) : socket
+      end
     rescue Errno::ETIMEDOUT => e
       raise SocketTimeoutError,
             "Unable to connect to job server #{@hostport} within #{@connect_timeout} s: #{e.message}"
     rescue SystemCallError, SocketError, IOError, TLS::HandshakeError => e
       raise NetworkError, "Unable to connect to job server #{@hostport}: #{e.message}"
+    ensure
+      attempt&.close
     end
 
     # Whether the kept connection has something to say before anything was asked: mostly its end.
@@ -291,6 +302,3 @@ module Gearman
     end
   end
 end
-
-# Behind the class, which "gearman" would otherwise autoload while it is being loaded.
-require "gearman"

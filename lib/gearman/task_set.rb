@@ -1,10 +1,18 @@
 # frozen_string_literal: true
 
+require_relative "clock"
+require_relative "deprecated"
+require_relative "errors"
+require_relative "logging"
+require_relative "task"
+
 module Gearman
   # Tasks that run at once. A background or scheduled task goes to a server in {#add_task}; the others go
-  # together in {#wait}, to all servers, and their callbacks are called as the answers come.
+  # together in {#wait}, to all servers, and their callbacks are called as the answers come; those of quick jobs are
+  # collected for some milliseconds, as each wake costs more than an answer.
   class TaskSet
     include Logging
+    include Clock
 
     # Bytes that may wait to be sent before answers are read.
     WINDOW = 64 * 1024
@@ -23,7 +31,8 @@ module Gearman
     # @param client [Client]
     def initialize(client)
       @client = client
-      @successful = true
+      @waiting = @loop = @events = @last_result = @in_doubt = nil
+      @failed = false
     end
 
     # Adds a task. One that nobody waits for is submitted now, unless no server can be reached: then it stays
@@ -38,7 +47,7 @@ module Gearman
     #   @param opts [Hash] see {Task#initialize}
     # @return [true]
     # @raise [InvalidArgsError] when the task cannot be sent
-    # @raise [ProtocolError] when the server refuses it
+    # @raise [RefusedError] when the server refuses it
     # @raise [NetworkError] when the server was lost and nobody knows whether it has the task
     # @raise [SocketTimeoutError] when it did not answer within {Client#task_create_timeout_sec}
     def add_task(task, arg = nil, opts = nil)
@@ -51,24 +60,26 @@ module Gearman
 
     # Submits the tasks and waits until all have ended.
     #
-    # @param timeout [Numeric, nil] seconds; nil waits for ever, 0 submits and takes what has come
+    # @param timeout [Numeric, nil] seconds; nil waits for ever, 0 submits what the sockets take, and
+    #   takes what has come
+    # @note An exception that another thread or a trap raises (Timeout, Thread#raise) may come in the place of a
+    #   callback. No task is submitted twice for that.
     # @return [Boolean] false when a foreground task failed, or the time-out passed: the tasks stay in the
     #   set then, and the next call reads on
     # @raise [NoJobServersError] when no server can be reached; the tasks stay in the set
     # @raise [NetworkError] when a server was lost and nobody knows whether it has run its tasks: they have
     #   left the set, {NetworkError#tasks} are they, and those on other servers have ended
-    # @raise [ProtocolError] when a server refuses a task, which has left the set
+    # @raise [RefusedError] when a server refuses a task, which has left the set
     def wait(timeout = 1)
       deadline = timeout && (now + timeout)
-      dispatch
-      until idle?
-        submit_waiting(deadline)
-        break if idle?
-        return false if in_flight.zero? || !(@events = @loop.run(remaining(deadline)))
+      run_alone(deadline) if @loop.nil? && @waiting&.size == 1
+      dispatch if @events
+      while pending?
+        submit_waiting(deadline) if waiting?
+        return false unless something_happened?(deadline)
 
-        @position = 0
         dispatch
-        return false if deadline && now >= deadline && !idle?
+        return false if deadline && now >= deadline && pending?
       end
       finish
     end
@@ -90,22 +101,14 @@ module Gearman
     #
     # @return [void]
     def give_up
-      @loop&.release
-      @loop = @waiting = @events = nil
+      release_loop
+      @waiting = @events = nil
     end
 
     private
 
-    def now
-      Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    end
-
-    def remaining(deadline)
-      deadline && [deadline - now, 0].max
-    end
-
-    def idle?
-      @events.nil? && size.zero?
+    def pending?
+      waiting? || in_flight.positive?
     end
 
     def submitted_alone?(task)
@@ -116,38 +119,76 @@ module Gearman
       false
     end
 
-    def submit_waiting(deadline)
-      while @waiting && (task = @waiting.first) && (@loop.nil? || @loop.unsent < WINDOW)
-        begin
-          submit(task, deadline)
-          @waiting.shift
-        rescue NoJobServersError
-          raise if in_flight.zero?
+    # A set of one needs no loop if its task just completes. One that could not be submitted is left to those who look
+    # for another server.
+    def run_alone(deadline)
+      task = @waiting.first
+      connection = @client.connection_for(task, deadline)
+      return unless connection.is_a?(Connection)
 
-          return # collect first what the others owe
-        rescue SocketTimeoutError
-          return # too little time left to connect
-        rescue InvalidArgsError, ProtocolError, NetworkError
-          @waiting.shift
-          @loop.release if @loop && in_flight.zero?
-          raise
+      @position = 0
+      @events = []
+      limit = @client.task_create_timeout_sec
+      TaskLoop.call(connection, @waiting, @events, PATIENCE, limit, remaining(deadline)) { |loop| @loop = loop }
+    rescue NoJobServersError
+      raise
+    rescue Error
+      raise unless @waiting.first.equal?(task) # what interrupts the wait may be of any class
+    end
+
+    def submit_waiting(deadline)
+      while waiting? && (@loop.nil? || @loop.unsent < WINDOW)
+        task = @waiting.first
+        submitted = with_connection_for(task, deadline) do |connection|
+          connection.is_a?(Connection) ? submit(connection, deadline) : submit_by_request(connection, task, deadline)
         end
+        return unless submitted
+
+        task.handle_created(submitted) if submitted.is_a?(String)
       end
+    end
+
+    # Returns what the block does; nil when there is no server now, or too little time left to connect.
+    def with_connection_for(task, deadline, &block)
+      @client.with_connection_for(task, deadline, &block)
+    rescue NoJobServersError
+      raise if in_flight.zero? # otherwise what the others owe is collected first
+    rescue SocketTimeoutError
+      nil
+    rescue InvalidArgsError, ProtocolError, NetworkError
+      @waiting.shift
+      @loop.release if @loop && in_flight.zero?
+      raise
+    end
+
+    def waiting?
+      @waiting && !@waiting.empty?
     end
 
     def in_flight
       @loop ? @loop.open : 0
     end
 
-    def submit(task, deadline)
-      @client.with_connection_for(task) do |connection|
-        unless connection.is_a?(Connection)
-          return task.handle_created(@client.submit_by_request(connection, task, remaining(deadline)))
-        end
+    # Submits the first task that waits, and with it all the others that are to go to the same server for sure.
+    def submit(connection, deadline)
+      @loop ||= TaskLoop.new(PATIENCE, @client.task_create_timeout_sec)
+      @loop.submit(connection, @waiting, remaining(deadline), @client.one_server? ? WINDOW : 0)
+      true
+    end
 
-        @loop ||= TaskLoop.new(PATIENCE, @client.task_create_timeout_sec)
-        @loop.submit(connection, task, remaining(deadline))
-      end
+    def submit_by_request(connection, task, deadline)
+      handle = @client.submit_by_request(connection, task, remaining(deadline))
+      @waiting.shift
+      handle
+    end
+
+    # Also when there is room to submit more.
+    def something_happened?(deadline)
+      return false unless @loop
+
+      @events = @loop.run(remaining(deadline), waiting? ? WINDOW : nil)
+      @position = 0
+      @events && (!@events.empty? || in_flight.positive?)
     end
 
     # An exception out of a callback leaves the events behind it for the next wait.
@@ -161,18 +202,21 @@ module Gearman
 
     def receive(event, task, one, other)
       case event
+      when :work_complete
+        task.handle_completion(one)
+        @last_result = one
+        @failed = true unless task.successful
       when :unsent
         other.lost
         (@waiting ||= []) << task
       when :lost
-        @successful = false
+        @failed = true
         (@in_doubt ||= []) << task
         @reasons = (@reasons || []) | [one]
       when :error
-        @successful = false
-        raise ProtocolError, "Received error when we were expecting JOB_CREATED: #{one} #{other} (#{task.func})"
+        @failed = true
+        raise RefusedError.of_task(one, other, task.func)
       else
-        @last_result = one if event == :work_complete
         settle(task, task.receive(event, one, other))
       end
     end
@@ -180,18 +224,22 @@ module Gearman
     def settle(task, state)
       case state
       when :retry then (@waiting ||= []) << task
-      when :ended then @successful = false unless task.background? || task.successful
+      when :ended then @failed = true unless task.successful || task.background?
       end
     end
 
     def finish
+      release_loop
+      failed = @failed
+      @failed = false
+      raise_doubt if @in_doubt
+      logger.warn { "a task of the set has failed" } if failed
+      !failed
+    end
+
+    def release_loop
       @loop&.release
       @loop = nil
-      successful = @successful
-      @successful = true
-      raise_doubt if @in_doubt
-      logger.warn { "a task of the set has failed" } unless successful
-      successful
     end
 
     def raise_doubt

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require_relative "errors"
+
 module Gearman
   # How to speak TLS with job servers. The files are read once, when it is made; then it does not change, and any
   # number of clients, workers and threads may use it. It needs the openssl library, which is not loaded otherwise.

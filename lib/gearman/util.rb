@@ -2,4 +2,4 @@
 
 # A file of gearman-ruby 3.0.
 warn("gearman/util is deprecated; require \"gearman\"", category: :deprecated, uplevel: 1)
-require "gearman"
+require_relative "../gearman"

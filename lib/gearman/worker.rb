@@ -1,18 +1,25 @@
 # frozen_string_literal: true
 
-require "timeout"
-require "gearman/worker/ability"
-require "gearman/worker/callbacks"
-require "gearman/worker/job"
+require_relative "clock"
+require_relative "connection_pool"
+require_relative "deprecated"
+require_relative "logging"
+require_relative "packet"
+require_relative "worker/ability"
+require_relative "worker/callbacks"
+require_relative "worker/interruption"
+require_relative "worker/job"
+require_relative "worker/loop"
 
 module Gearman
-  # Runs jobs, one at a time.
+  # Runs jobs: one at a time, or as many as it has loops.
   #
-  #   worker = Gearman::Worker.new("localhost:4730")
+  #   worker = Gearman::Worker.new("localhost:4730", concurrency: 5)
   #   worker.add_ability("reverse") { |data, job| data.reverse }
   #   worker.work
   class Worker
     include Logging
+    include Clock
     include Callbacks
 
     # What a job's error is answered with.
@@ -32,13 +39,13 @@ module Gearman
       end
     end
 
-    # Seconds between tries of a server, at most.
-    RETRY_LIMIT = 2
-    # Jobs that one worker may hold, at most.
+    # Jobs that one loop may hold, at most.
     MAX_PREFETCH = 1000
-    # Seconds between looks at answers that are held back.
-    HELD_CHECK = 0.002
-    private_constant :RETRY_LIMIT, :MAX_PREFETCH, :HELD_CHECK
+    # Loops of one worker, at most.
+    MAX_CONCURRENCY = 1000
+    # Seconds that {#stop} waits for jobs that it has abandoned.
+    ABANDONED_WAIT = 1
+    private_constant :MAX_PREFETCH, :MAX_CONCURRENCY, :ABANDONED_WAIT
 
     # @return [String] what the servers list the worker as
     attr_accessor :client_id
@@ -46,47 +53,140 @@ module Gearman
     attr_accessor :reconnect_sec
     # @return [Numeric] seconds that a server may take to answer
     attr_accessor :network_timeout_sec
-    # @return [Integer] how many jobs {#work} holds at most: the running one, and those it has asked for ahead
+    # @return [Integer] how many jobs {#work} runs at once, each in a thread with connections of its own
+    attr_reader :concurrency
+    # @return [Integer] how many jobs each loop of {#work} holds at most: the running one, and those it has asked for
+    #   ahead
     attr_reader :prefetch
     # @return [Boolean] whether {#work} goes on
     attr_reader :worker_enabled
-    # @return [Symbol] :preparing, :working or :waiting
-    attr_accessor :status
+
+    # @return [Hash{String => Ability}]
+    # @api private
+    attr_reader :abilities
+
+    # The name of a function, which is UTF-8.
+    #
+    # @api private
+    def self.function_name(func)
+      name = func.to_s
+      name.ascii_only? ? name : name.dup.force_encoding(Encoding::UTF_8)
+    end
 
     # Touches no network.
     #
     # @param job_servers [String, Symbol, Array<String, Symbol>, nil] "host", "host:port", "[IPv6]:port"; nil: those
     #   in the environment variable GEARMAN_SERVERS
     # @param opts [Hash] `client_id:` (default: 30 random letters), `reconnect_sec:` (30),
-    #   `network_timeout_sec:` (10), `prefetch:` (1): see the attributes. With a prefetch of more than 1, small
-    #   jobs go several times as fast, and jobs wait behind a long one that another worker could have. `tls:`
-    #   (nil): whether and how to speak TLS with the servers, see {TLS#initialize}
-    # @raise [InvalidArgsError] when an address, the prefetch or what is said of TLS makes no sense
+    #   `network_timeout_sec:` (10), `concurrency:` (1), `prefetch:` (1): see the attributes. With a prefetch of more
+    #   than 1, small jobs go several times as fast, and jobs wait behind a long one that another worker could have.
+    #   `exceptions:` (true): whether what a job raises is sent as an exception; false: as a warning and a failure,
+    #   for clients that do not ask for exceptions. `tls:` (nil): whether and how to speak TLS with the servers, see
+    #   {TLS#initialize}. `connect_timeout:` (3): seconds that connecting to a server may take
+    # @raise [InvalidArgsError] when an address, a number or what is said of TLS makes no sense
     def initialize(job_servers = nil, opts = {})
       @abilities = {}
-      @retired = {}
-      @withdrawals = nil
       @client_id = opts[:client_id] || generate_id
       @network_timeout_sec = opts[:network_timeout_sec] || 10
       @reconnect_sec = opts[:reconnect_sec] || 30
-      @prefetch = prefetch_of(opts[:prefetch] || 1)
-      @status = :preparing
+      @concurrency = number_of("concurrency", "jobs", opts[:concurrency] || 1, MAX_CONCURRENCY)
+      @prefetch = number_of("prefetch", "jobs", opts[:prefetch] || 1, MAX_PREFETCH)
+      @exceptions = opts.fetch(:exceptions, true)
       @worker_enabled = true
-      @working = @closing = false
-      @regrab = false
-      @connectors = {}.compare_by_identity
-      @connection_pool = ConnectionPool.new(job_servers || ConnectionPool.default_servers, tls: opts[:tls])
-      @connection_pool.on_connection { |connection| register(connection) }
-      open_wake_pipe
+      @working = @closing = @quiet = @scheduled = false
+      @wrappers = @error_handlers = [].freeze
+      @mutex = Mutex.new
+      @ended = ConditionVariable.new
+      servers = job_servers || ConnectionPool.default_servers
+      pools = Array.new(@concurrency) do
+        ConnectionPool.new(servers, tls: opts[:tls], connect_timeout: opts[:connect_timeout])
+      end
+      @connection_pool = pools.first
+      @loops = pools.map { |pool| Loop.new(self, pool) }.freeze
+    end
+
+    # @return [Symbol] :preparing, :working (any loop is) or :waiting
+    def status
+      states = @loops.map(&:status)
+      states.include?(:working) ? :working : states.first
+    end
+
+    # @param status [Symbol]
+    def status=(status)
+      @loops.each { |loop| loop.status = status }
     end
 
     # Whether {#work} goes on. Set to false, from any thread or a trap, it makes {#work} return as soon as the
-    # running job is answered.
+    # running jobs are answered. Set to true, it ends {#quiet}, too.
     #
     # @param enabled [Boolean]
     def worker_enabled=(enabled)
+      @quiet = false if enabled
       @worker_enabled = enabled
       wake
+    end
+
+    # Makes {#work} return as soon as the running jobs are answered. Jobs that were fetched ahead go back to their
+    # servers. Without a time-out it returns at once, and may be called from any thread, job or trap. Set
+    # {#worker_enabled} to true before {#work} is called again.
+    #
+    # @param timeout [Numeric, nil] seconds to wait for {#work} to return. Then running jobs are abandoned: their
+    #   connections are closed, so that the servers hand them out again, and an exception that is no StandardError is
+    #   raised in their threads
+    # @return [Boolean, nil] whether all jobs were finished; nil without a time-out
+    # @raise [Error] when it is to wait for the job that calls it
+    def stop(timeout = nil)
+      self.worker_enabled = false
+      return unless timeout
+      raise Error, "a job cannot wait for the end of its own worker" if @loops.any?(&:current?)
+      return true if wait_for_end(timeout)
+
+      abandoned = @loops.select(&:abandon)
+      wait_for_end(ABANDONED_WAIT)
+      abandoned.empty?
+    end
+
+    # Asks for no more jobs. Those that it holds are run, the connections stay, and {#work} goes on until it is
+    # stopped. Works in a trap, too.
+    #
+    # @return [void]
+    def quiet
+      @quiet = true
+      wake
+    end
+
+    # @return [Boolean] whether {#work} was told to return, or may not begin
+    def stopping?
+      !@worker_enabled || @closing
+    end
+
+    # @return [Boolean] whether it asks for no more jobs
+    def quiet?
+      @quiet || stopping?
+    end
+
+    # @return [Array<Array(Job, Float)>] the running jobs, and the seconds since each began. A job whose worker has a
+    #   `handle_job_assign` or `handle_work_message` of its own is nil
+    def running_jobs
+      @loops.filter_map(&:running).freeze
+    end
+
+    # @return [Array<String>] the servers that are connected now, as "host:port"
+    def connected_servers
+      @loops.flat_map { |loop| loop.pool.connections.select(&:connected?) }.map(&:to_host_port).uniq
+    end
+
+    # When the slowest loop last went round. A loop that waits does so at least every 10 seconds; one that runs a job
+    # does not count. So this tells whether {#work} is alive.
+    #
+    # @return [Float] seconds of the monotonic clock; now when no loop waits
+    def last_turn
+      @loops.filter_map(&:turned_at).min || Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+
+    # @return [Integer] how many jobs were answered so far
+    def jobs_done
+      @loops.sum(&:jobs_done)
     end
 
     # @return [String] 30 random letters
@@ -94,31 +194,35 @@ module Gearman
       Array.new(30) { rand(97..122).chr }.join
     end
 
-    # Adds a function. Servers that can be reached are told now, the others when they can.
+    # Adds a function. Servers that can be reached are told now, the others when they can; while {#work} runs, those
+    # that it is connected with are told now. Without `announce` nothing is sent: {#work} tells the servers. Works in a
+    # job and in a trap, too.
     #
     # @param func_name [#to_s]
     # @param timeout [Numeric, nil] seconds that a job may take. Ruby's Timeout ends it, at any point of the
     #   block, and the job fails with an exception
     # @param server_timeout [Boolean] whether the servers are told of the time-out, too. gearmand 1.1 loses jobs
     #   over it: see the README
+    # @param scheduled [Boolean] whether its jobs are scheduled ones. Servers that drain one function after the other
+    #   would not come to them as long as there are jobs of functions that were added later: so each second they have
+    #   a turn before all others, of one job or 0.1 seconds in each thread, and never as long as the others had
+    # @param announce [Boolean] whether servers are told now
     # @yieldparam data [String] the argument of the job
     # @yieldparam job [Job]
     # @yieldreturn [#to_s, nil, false] the result; nil and false fail the job
     # @return [Array<Connection>] the servers that were told
-    # @raise [InvalidArgsError] when the name cannot be sent
-    def add_ability(func_name, timeout = nil, server_timeout: false, &block)
+    # @raise [InvalidArgsError] when the name cannot be sent, or the time-out is no number of seconds
+    def add_ability(func_name, timeout = nil, server_timeout: false, scheduled: false, announce: true, &block)
       func = function_name(func_name)
-      ability = Ability.new(func, block, timeout, server_timeout: server_timeout)
+      ability = Ability.new(func, block, timeout, server_timeout: server_timeout, scheduled: scheduled)
       announcement(func, ability.server_timeout)
-      @retired = @retired.except(func)
+      @scheduled ||= ability.scheduled?
+      @loops.each { |loop| loop.retired.delete(func) }
       @abilities = @abilities.merge(func => ability)
-      told = @connection_pool.with_all_connections do |connection|
-        connection.channel # registers when it is new
-        announce_ability(func, ability.server_timeout, connection) unless connection.registered.include?(func)
-      end
-      @regrab = true
-      wake
-      told
+      return tell_servers if announce
+
+      @loops.each(&:change)
+      []
     end
 
     # Tells one server of a function.
@@ -131,7 +235,8 @@ module Gearman
     # @raise [NetworkError] when the connection is lost
     def announce_ability(func_name, timeout, connection)
       packet = announcement(func_name, timeout)
-      connection.registered << func_name if connection.is_a?(Connection)
+      return unless claim(func_name, connection)
+
       connection.send_update(packet)
       logger.debug { "announced #{func_name} to #{connection.to_host_port}" }
     end
@@ -159,47 +264,73 @@ module Gearman
     def remove_ability(func)
       func = function_name(func)
       ability = @abilities[func] or return
-      @retired = @retired.merge(func => ability)
+      @loops.each { |loop| loop.retired[func] = ability }
       @abilities = @abilities.except(func)
-      @withdrawals = (@withdrawals || []) | [func]
-      @regrab = true
-      if @working
-        wake
-      else
-        @connection_pool.connections.each { |connection| withdraw(connection) if connection.connected? }
-      end
+      @loops.each(&(@working ? :change : :tell_all))
       ability
     end
 
-    # Runs jobs until {#worker_enabled} is set to false.
+    # Calls the block around each job, with the job and what runs it; the block has to call that once. Blocks nest:
+    # the first added is the outermost. What they return counts for nothing. An error in a block fails the job, and
+    # so does an error of the job that a block does not let through.
+    #
+    #   worker.around_job { |job, run| Rails.application.executor.wrap { run.call } }
+    #
+    # @yieldparam job [Job]
+    # @yieldparam run [#call] runs the job, returns what it returned
+    # @return [Proc]
+    def around_job(&block)
+      raise InvalidArgsError, "around_job needs a block" unless block
+
+      @wrappers = [*@wrappers, block].freeze
+      block
+    end
+
+    # Calls the block with each exception that failed a job. Several are called in the order in which they were added;
+    # what they raise is logged.
+    #
+    # @yieldparam error [Exception]
+    # @yieldparam job [Job]
+    # @return [Proc]
+    def on_error(&block)
+      raise InvalidArgsError, "on_error needs a block" unless block
+
+      @error_handlers = [*@error_handlers, block].freeze
+      block
+    end
+
+    # Runs jobs until {#worker_enabled} is set to false. The first loop runs in the thread that calls, each other in
+    # one of its own. What ends one ends all: the others finish the jobs that they run.
     #
     # @return [false]
     # @raise [NoJobServersError] when no server is configured
     # @raise [SystemExit] when a job calls exit: it is answered with an exception first
     def work
-      run_loop(once: false, timeout: nil)
+      working { @loops.size == 1 ? @loops.first.work : work_together }
     end
 
-    # Runs one job.
+    # Runs one job, whatever the {#concurrency}.
     #
     # @param timeout [Numeric, nil] seconds to wait for it; nil waits for ever
     # @return [Boolean, nil] true behind a job, nil when none came, false when {#worker_enabled} is false
     # @raise (see #work)
     def work_once(timeout = nil)
-      run_loop(once: true, timeout: timeout)
+      working { @loops.first.work(once: true, timeout: timeout) }
     end
 
-    # Closes all connections. A running {#work} returns false behind the job that it runs, as when
+    # Closes all connections. A running {#work} returns false behind the jobs that it runs, as when
     # {#worker_enabled} is set to false, and closes them then.
     #
     # @return [void]
     def close
       if @working
         @closing = true
-        wake
+        finish
       else
-        close_loop
-        @connection_pool.close
+        @loops.each do |loop|
+          loop.close
+          loop.pool.close
+        end
       end
     end
 
@@ -222,7 +353,8 @@ module Gearman
         logger.error("Ignoring JOB_ASSIGN without handle or function from #{connection}")
         return false
       end
-      unless (ability = @abilities[function_name(func)] || @retired[function_name(func)])
+      func = function_name(func)
+      unless (ability = ability_of(func))
         logger.error("Ignoring JOB_ASSIGN for unsupported function #{func} with handle #{handle} from #{connection}")
         connection.send_update(Packet.encode(:work_fail, handle))
         return false
@@ -245,12 +377,47 @@ module Gearman
       end
     end
 
+    # What makes a server take a function for the last that was registered.
+    #
+    # @param ability [Ability]
+    # @return [String] packets
+    # @api private
+    def register_again(ability)
+      Packet.encode(:cant_do, ability.func_name) + announcement(ability.func_name, ability.server_timeout)
+    end
+
+    # Tells a loop what it goes by.
+    #
+    # @api private
+    def configure(native_loop)
+      native_loop.configure(network_timeout_sec, prefetch, @exceptions, handlers_ours?, verbose?)
+    end
+
     private
 
-    def prefetch_of(jobs)
-      return jobs if jobs.is_a?(Integer) && jobs.between?(1, MAX_PREFETCH)
+    def number_of(name, things, value, limit)
+      return value if value.is_a?(Integer) && value.between?(1, limit)
 
-      raise InvalidArgsError, "prefetch is a number of jobs from 1 to #{MAX_PREFETCH}, not #{jobs.inspect}"
+      raise InvalidArgsError, "#{name} is a number of #{things} from 1 to #{limit}, not #{value.inspect}"
+    end
+
+    def tell_servers
+      return @loops.map { |loop| loop.add(@abilities) }.first if @working
+
+      @loops.drop(1).each(&:tell_all)
+      @connection_pool.with_all_connections do |connection|
+        connection.channel # registers when it is new
+        @loops.first.announce(@abilities, connection)
+      end
+    end
+
+    # Whether it is up to this thread to announce a function: a server counts those who announce it twice.
+    def claim(func, connection)
+      return true unless connection.is_a?(Connection)
+
+      mine = func.dup
+      connection.registered << mine
+      connection.registered.find { |name| name == func }.equal?(mine)
     end
 
     def announcement(func, timeout)
@@ -262,44 +429,69 @@ module Gearman
     end
 
     def function_name(func)
-      name = func.to_s
-      name.ascii_only? ? name : name.dup.force_encoding(Encoding::UTF_8)
+      Worker.function_name(func)
     end
 
-    # What ends the loop otherwise than behind one job leaves no connection open on which a server may believe
-    # that the worker has a job.
-    def run_loop(once:, timeout:)
-      raise Error, "the worker is working already" if @working
+    # A job assigned before its function was removed runs with its old block.
+    def ability_of(func)
+      @abilities[func] || @loops.filter_map { |loop| loop.retired[func] }.first
+    end
 
-      @working = true
+    def working
+      @mutex.synchronize do
+        raise Error, "the worker is working already" if @working
+
+        @working = true
+      end
       begin
-        settled = false
-        result = worker_loop.run(once, timeout, network_timeout_sec, prefetch, handlers_ours?, verbose?)
-        settled = once
-        result
+        yield
       ensure
         @working = false
-        close_loop unless settled
         close if @closing
         @closing = false
+        @loops.each(&:reopen)
+        @mutex.synchronize { @ended.broadcast }
       end
     end
 
-    def worker_loop
-      open_wake_pipe if @wake_pid != Process.pid
-      connections = @connection_pool.connections
-      return @loop if @loop && @loop_connections == connections
+    def work_together
+      first, *others = @loops
+      others.each { |other| other.start { finish } }
+      begin
+        first.work
+      ensure
+        finish
+        join(others)
+      end
+      failure = others.filter_map(&:failure).first
+      raise failure if failure
 
-      @loop&.close
-      @loop_connections = connections
-      @loop = WorkerLoop.new(self, connections)
+      false
     end
 
-    def close_loop
-      @connectors.each_value(&:kill)
-      @connectors.clear
-      @holder&.kill
-      @loop&.close
+    # Lets each loop end behind the job that it runs.
+    def finish
+      @loops.each(&:finish)
+    end
+
+    # An interrupt while they finish their jobs ends them.
+    def join(loops)
+      loops.each(&:join)
+    ensure
+      loops.each(&:kill)
+    end
+
+    # @return [Boolean] whether {#work} has returned within the time
+    def wait_for_end(timeout)
+      deadline = now + timeout
+      @mutex.synchronize do
+        @ended.wait(@mutex, [deadline - now, 0.001].max) while @working && now < deadline
+      end
+      !@working
+    end
+
+    def wake
+      @loops&.each(&:wake) # nil: a subclass has more to do before it is initialized
     end
 
     def handlers_ours?
@@ -307,27 +499,61 @@ module Gearman
     end
 
     def verbose?
-      logger.respond_to?(:info?) ? logger.info? : true
+      logger.respond_to?(:debug?) ? logger.debug? : true
     end
 
     # Runs a job. Called by the loop.
     #
     # @return [String, nil, Failure] a result, a failure, an error
     def perform(ability, data, job)
-      result = ability.run(data, job)
-      result ? String(result) : nil
-    rescue SystemExit => e
-      Failure.new(failed_message(ability, job, e), e)
-    rescue StandardError, ScriptError, SystemStackError => e
-      Failure.new(failed_message(ability, job, e))
+      result = @wrappers.empty? ? ability.run(data, job) : wrapped(job) { ability.run(data, job) }
+      return result if result.is_a?(String)
+
+      String(result) if result
+    rescue Interruption
+      raise
+    rescue Exception => e # rubocop:disable Lint/RescueException -- it would end every worker in turn
+      Failure.new(failed_message(ability, job, e), (e if e.is_a?(SystemExit)))
+    end
+
+    # Runs a job inside the blocks of {#around_job}, which do not change what comes of it.
+    def wrapped(job)
+      state = :waiting
+      result = error = nil
+      innermost = lambda do
+        raise Error, "a block of around_job called run twice" unless state == :waiting
+
+        state = :begun
+        result = yield
+      rescue Exception => e # rubocop:disable Lint/RescueException -- a block may have swallowed it
+        error ||= e
+        raise
+      end
+      @wrappers.reverse.inject(innermost) { |run, wrapper| -> { wrapper.call(job, run) } }.call
+      raise error if error
+      raise Error, "a block of around_job did not call run" if state == :waiting
+
+      result
     end
 
     def failed_message(ability, job, error)
       message = message_of(error)
       logger.error do
-        "#{ability.func_name} #{job.handle} failed: #{error.class}: #{message} (#{error.backtrace&.first})"
+        "#{ability.func_name} #{job.handle} failed: #{error.class}: #{Logging.printable(message)} " \
+          "(#{error.backtrace&.first})"
       end
+      tell_error_handlers(error, job)
       message
+    end
+
+    def tell_error_handlers(error, job)
+      @error_handlers.each do |handler|
+        handler.call(error, job)
+      rescue Interruption, SystemExit
+        raise
+      rescue Exception => e # rubocop:disable Lint/RescueException -- it would end every worker in turn
+        logger.error { "a block of on_error failed: #{Logging.printable(e.inspect)}" }
+      end
     end
 
     # Even an error that cannot say what it is must not end every worker in turn.
@@ -338,7 +564,7 @@ module Gearman
     end
 
     def run_assigned(ability, handle, argument, connection)
-      job = Job.new(connection, handle)
+      job = Job.new(connection, handle, func_name: ability.func_name, data: argument, worker: self)
       result = perform(ability, argument, job)
       case result
       when String
@@ -349,124 +575,25 @@ module Gearman
         run_work_fail_callback
         job.answer(:work_fail)
       else
-        run_work_exception_callback
-        job.answer(:work_exception, result.payload)
-        raise result.reraise if result.reraise
+        answer_failure(job, result)
       end
+    end
+
+    def answer_failure(job, failure)
+      if @exceptions
+        run_work_exception_callback
+        job.answer(:work_exception, failure.payload)
+      else
+        run_work_fail_callback
+        job.report_warning(failure.payload).answer(:work_fail)
+      end
+      raise failure.reraise if failure.reraise
     end
 
     def completed(ability, result, data)
       ability.completed(result, data)
     rescue StandardError => e
-      logger.error { "the block of after_ability for #{ability.func_name} failed: #{e.inspect}" }
-    end
-
-    # Everything a server must know of the worker, on each new connection.
-    def register(connection)
-      connection.send_update(Packet.encode(:set_client_id, client_id.to_s))
-      @abilities.each_value { |ability| announce_ability(ability.func_name, ability.server_timeout, connection) }
-      run_connect_callback
-    end
-
-    # Called by the loop when nothing of the worker's is under way on a connection.
-    def withdraw(connection)
-      (connection.registered - @abilities.keys).each do |func|
-        connection.registered.delete(func)
-        connection.send_update(Packet.encode(:cant_do, func))
-      end
-      return if @connection_pool.connections.any? { |other| (other.registered - @abilities.keys).any? }
-
-      @withdrawals = nil
-      @retired = {}
-    rescue NetworkError => e
-      logger.warn { e.message }
-    end
-
-    # The channel to a server for the loop; nil when there is none yet. Connecting must not stop the jobs of
-    # other servers, so it has a thread of its own while there are any.
-    def channel_to(connection)
-      return connect(connection) unless @loop.connected?
-      return if @connectors[connection]&.alive?
-      return connection.channel if connection.connected?
-
-      @connectors[connection] = Thread.new do
-        connect(connection)
-        wake
-      end
-      nil
-    end
-
-    def connect(connection)
-      connection.channel
-    rescue NetworkError, SocketTimeoutError, ProtocolError => e
-      logger.warn { e.message } if connection.failure_is_news?
-      nil
-    rescue StandardError => e
-      connection.failed(true)
-      logger.error { "cannot register with #{connection.to_host_port}: #{e.class}: #{e.message}" }
-      nil
-    end
-
-    # Called by the loop. Returns the seconds until a server may be tried again.
-    def retry_in(connection)
-      [connection.retry_in, reconnect_sec, RETRY_LIMIT].min
-    end
-
-    # Called by the loop when it begins to hold answers of quick jobs back. A thread sends them when the next
-    # job is not quick.
-    def watch_held
-      return @held << true if @holder&.alive?
-
-      @held = Queue.new
-      @holder = Thread.new do
-        loop do
-          Kernel.sleep(HELD_CHECK) while @loop.send_held
-          @held.pop
-        end
-      end
-    end
-
-    # Called by the loop when a connection was lost; without a reason, when the server did not answer.
-    # Returns the seconds until it may be opened again.
-    def lost(connection, reason)
-      logger.warn { "lost a job server: #{reason || "#{connection.to_host_port} does not answer"}" }
-      reason ? connection.lost : connection.failed(false)
-      retry_in(connection)
-    end
-
-    def log_packet(connection, type, body)
-      case type
-      when :job_assign, :job_assign_uniq, :job_assign_all
-        handle, func, = Packet.split(type, body)
-        func = function_name(func)
-        if @abilities.key?(func) || @retired.key?(func)
-          logger.info { "Got #{func} #{handle} from #{connection.to_host_port}" }
-        else
-          logger.error { "Got #{func} #{handle} from #{connection.to_host_port}, which the worker cannot do" }
-        end
-      when :error
-        logger.warn { "#{connection.to_host_port}: #{body.tr("\0", " ")}" }
-      else
-        logger.warn { "Got unexpected #{type} from #{connection.to_host_port}" }
-      end
-    end
-
-    def open_wake_pipe
-      @wake_io, @wake_writer = IO.pipe
-      @wake_pid = Process.pid
-    end
-
-    # Works in a trap, too.
-    def wake
-      @wake_writer.write_nonblock(".", exception: false)
-    end
-
-    # Empties the pipe. Returns whether sleeping servers are to be asked again.
-    def wakeups
-      @wake_io.read_nonblock(512, exception: false)
-      regrab = @regrab
-      @regrab = false
-      regrab
+      logger.error { "the block of after_ability for #{ability.func_name} failed: #{Logging.printable(e.inspect)}" }
     end
   end
 end

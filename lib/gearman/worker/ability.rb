@@ -1,5 +1,8 @@
 # frozen_string_literal: true
 
+require "timeout"
+require_relative "../errors"
+
 module Gearman
   class Worker
     # What a worker can do: a function and the block that does it.
@@ -13,17 +16,28 @@ module Gearman
       # @param block [Proc, nil]
       # @param timeout [Numeric, nil] seconds that a job may take
       # @param server_timeout [Boolean] whether the servers are told of it
-      def initialize(func_name, block, timeout = nil, server_timeout: false)
+      # @raise [InvalidArgsError] when the time-out is no number of seconds
+      # @param scheduled [Boolean] see {#scheduled?}
+      def initialize(func_name, block, timeout = nil, server_timeout: false, scheduled: false)
+        raise InvalidArgsError, "the time-out of #{func_name} is a number of seconds, not #{timeout.inspect}" unless
+          timeout.nil? || (timeout.is_a?(Numeric) && timeout.real? && timeout >= 0 && timeout.to_f.finite?)
+
         @func_name = func_name
         @block = block
         @timeout = timeout
         @server_timeout = server_timeout
+        @scheduled = scheduled ? true : false
         @on_complete = nil
       end
 
       # @return [Numeric, nil] the time-out that the servers are told of, in seconds
       def server_timeout
         @timeout if @server_timeout
+      end
+
+      # @return [Boolean] whether its jobs are scheduled ones, which have a turn before all others each second
+      def scheduled?
+        @scheduled
       end
 
       # Runs the block.

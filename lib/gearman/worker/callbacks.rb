@@ -18,20 +18,24 @@ module Gearman
         class_eval <<~RUBY, __FILE__, __LINE__ + 1
           # def on_connect(&block)
           #   @__on_connect = block
+          #   wake
+          #   block
           # end
           def on_#{event}(&block)
             @__on_#{event} = block
+            wake
+            block
           end
 
           # def run_connect_callback
           #   @__on_connect&.call
           # rescue StandardError => e
-          #   logger.error("the callback on_connect failed: \#{e.inspect}")
+          #   logger.error("the callback on_connect failed: \#{Logging.printable(e.inspect)}")
           # end
           def run_#{event}_callback
             @__on_#{event}&.call
           rescue StandardError => e
-            logger.error("the callback on_#{event} failed: \#{e.inspect}")
+            logger.error("the callback on_#{event} failed: \#{Logging.printable(e.inspect)}")
           end
         RUBY
       end
