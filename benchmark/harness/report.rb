@@ -12,6 +12,14 @@ module Bench
       (sorted[(sorted.size - 1) / 2] + sorted[sorted.size / 2]) / 2.0
     end
 
+    def self.align(rows)
+      widths = rows.transpose.map { |column| column.map(&:size).max }
+      rows.map do |first, *others|
+        cells = [first.ljust(widths[0]), *others.each_with_index.map { |cell, i| cell.rjust(widths[i + 1]) }]
+        "  #{cells.join("  ")}\n"
+      end.join
+    end
+
     def initialize(options, cells, counts, header)
       @options = options
       @cells = cells
@@ -32,7 +40,7 @@ module Bench
       lines = measured(row).map { |contestant| line(cores, row.name, contestant.name) }
       ratios = REFERENCES.map { |name| "x #{name}" }
       titles = ["", "jobs/s", "lowest-highest", "CPU us", "calls", "objects", "+ task", *ratios]
-      "#{cores} core#{"s" if cores > 1}: #{row.title}\n#{align([titles, *lines])}#{beside(cores, row)}"
+      "#{cores} core#{"s" if cores > 1}: #{row.title}\n#{Report.align([titles, *lines])}#{beside(cores, row)}"
     end
 
     def measured(row) = @options[:contestants].select { |contestant| row.measures?(contestant) }
@@ -99,14 +107,6 @@ module Bench
     end
 
     def number(shape, value) = value ? format(shape, value) : "-"
-
-    def align(rows)
-      widths = rows.transpose.map { |column| column.map(&:size).max }
-      rows.map do |first, *others|
-        cells = [first.ljust(widths[0]), *others.each_with_index.map { |cell, i| cell.rjust(widths[i + 1]) }]
-        "  #{cells.join("  ")}\n"
-      end.join
-    end
   end
 
   # What the figures depend on, by name.

@@ -4,7 +4,7 @@ module Bench
   # One thing that is measured.
   # role:: what the measured program does
   # jobs:: how many a cell measures, unless told otherwise
-  # fill:: the queue is filled before the measured program starts
+  # fill:: what fills the queue before the measured program starts: a role of the program on sockets
   # worker:: who serves the jobs: nobody, a contestant by name, or :same
   # window:: tasks of a set, or threads; 1 by default
   # grabs:: how many the worker keeps in flight, if it can; 1 by default
@@ -29,7 +29,11 @@ module Bench
     Row.new(name: "background-pipelined", title: "background submission, pipelined (libgearman: in sets of 1000)",
             role: "submit-set", jobs: 20_000, window: 1000),
     Row.new(name: "drain", title: "worker draining a full queue of echo jobs on one connection",
-            role: "drain", jobs: 20_000, fill: true),
+            role: "drain", jobs: 20_000, fill: "submit"),
+    Row.new(name: "drain-prefetch", title: "the same, holding up to 16 jobs (libgearman: one, it knows no other way)",
+            role: "drain", jobs: 60_000, fill: "submit", grabs: 16),
+    Row.new(name: "drain-large", title: "worker draining a full queue of echo jobs of 1 MiB on one connection",
+            role: "drain", jobs: 300, fill: "submit-large"),
     Row.new(name: "roundtrip", title: "foreground, one by one, one worker of the same kind",
             role: "request", jobs: 5_000, worker: :same),
     Row.new(name: "roundtrip-libgearman", title: "foreground, one by one, one libgearman worker",
@@ -38,6 +42,8 @@ module Bench
             role: "request-set", jobs: 10_000, worker: "libgearman", window: 100),
     Row.new(name: "set-1000", title: "foreground, 1000 open in a set, a worker on sockets with 16 grabs in flight",
             role: "request-set", jobs: 20_000, worker: "sockets", window: 1000, grabs: 16),
+    Row.new(name: "both-100", title: "foreground, 100 open in a set, one worker of the same kind, with 16 jobs at hand",
+            role: "request-set", jobs: 10_000, worker: :same, window: 100, grabs: 16),
     Row.new(name: "threads-4", title: "foreground, 4 threads one by one, a worker on sockets with 16 grabs in flight",
             role: "request-threads", jobs: 10_000, worker: "sockets", window: 4, grabs: 16),
     Row.new(name: "threads-16", title: "the same with 16 threads",

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PAYLOAD = 64, UNIQUE = 40 };
+enum { PAYLOAD = 64, LARGE_PAYLOAD = 1 << 20, UNIQUE = 40 };
 
 struct plan {
     const char *role, *function;

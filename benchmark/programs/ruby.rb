@@ -164,7 +164,7 @@ def run_thread(client, index, warmed, begun)
 end
 
 def run_worker(counted)
-  worker = Gearman::Worker.new(SERVER)
+  worker = Gearman::Worker.new(SERVER, prefetch: WINDOW) # gearman-ruby knows no such option
   arrived = 0
   worker.add_ability(FUNCTION) do |data, _job|
     count_job(arrived += 1) if counted

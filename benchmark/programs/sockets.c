@@ -29,7 +29,7 @@ struct packet {
 
 /* A connection for each thread. */
 static _Thread_local int fd;
-static _Thread_local char in[1 << 16], out[1 << 18];
+static _Thread_local char in[LARGE_PAYLOAD + (1 << 16)], out[LARGE_PAYLOAD + (1 << 18)];
 static _Thread_local size_t in_start, in_end, out_size;
 
 static void *dial(const struct plan *plan)
@@ -86,7 +86,7 @@ static struct packet receive(void)
 {
     struct packet packet;
     while (!buffered(&packet)) {
-        memmove(in, in + in_start, in_end - in_start);
+        if (in_start > 0) memmove(in, in + in_start, in_end - in_start);
         in_end -= in_start;
         in_start = 0;
         ssize_t n = recv(fd, in + in_end, sizeof in - in_end, 0);
@@ -103,15 +103,21 @@ static struct packet expect(unsigned type)
     return packet;
 }
 
-static void put_job(unsigned type, const char *function, long number)
+static void put_sized_job(unsigned type, const char *function, long number, size_t size)
 {
-    char unique[UNIQUE + 1] = {0}, payload[PAYLOAD];
+    static _Thread_local char payload[LARGE_PAYLOAD];
+    char unique[UNIQUE + 1] = {0};
     digits(unique, UNIQUE, number);
-    digits(payload, PAYLOAD, number);
-    put_header(type, strlen(function) + 1 + UNIQUE + 1 + PAYLOAD);
+    digits(payload, size, number);
+    put_header(type, strlen(function) + 1 + UNIQUE + 1 + size);
     put(function, strlen(function) + 1);
     put(unique, UNIQUE + 1);
-    put(payload, PAYLOAD);
+    put(payload, size);
+}
+
+static void put_job(unsigned type, const char *function, long number)
+{
+    put_sized_job(type, function, number, PAYLOAD);
 }
 
 static void submit(void *client, const struct plan *plan, long number, long count)
@@ -120,6 +126,15 @@ static void submit(void *client, const struct plan *plan, long number, long coun
     for (long i = 0; i < count; i++) put_job(SUBMIT_JOB_BG, plan->function, number + i);
     flush();
     for (long i = 0; i < count; i++) expect(JOB_CREATED);
+}
+
+static void submit_large(void *client, const struct plan *plan, long number, long count)
+{
+    (void)client;
+    (void)count;
+    put_sized_job(SUBMIT_JOB_BG, plan->function, number, LARGE_PAYLOAD);
+    flush();
+    expect(JOB_CREATED);
 }
 
 static void request(void *client, const struct plan *plan, long number, long count)
@@ -223,6 +238,8 @@ int main(int argc, char **argv)
 
     if (!strcmp(plan.role, "submit") || !strcmp(plan.role, "submit-default") || !strcmp(plan.role, "submit-set"))
         run_client(&plan, dial, submit, plan.window);
+    else if (!strcmp(plan.role, "submit-large"))
+        run_client(&plan, dial, submit_large, 1);
     else if (!strcmp(plan.role, "request"))
         run_client(&plan, dial, request, 1);
     else if (!strcmp(plan.role, "request-set"))
