@@ -12,8 +12,8 @@ class Matrix
   CACHE = File.join(ENV.fetch("XDG_CACHE_HOME") { File.join(Dir.home, ".cache") }, "gearman-native", "matrix")
   PACKAGES = %w[build-essential ca-certificates gearman-job-server gearman-tools libgearman-dev].freeze
 
-  # A Debian root with a Ruby in it.
-  Root = Struct.new(:ruby, :suite, :packages, :experimental, keyword_init: true) do
+  # A Debian root with a Ruby in it. `rails` is the task that runs the specs that need Rails.
+  Root = Struct.new(:ruby, :suite, :packages, :experimental, :rails, keyword_init: true) do
     def folder
       File.join(CACHE, suite)
     end
@@ -34,8 +34,9 @@ class Matrix
   end
 
   ROOTS = [
-    Root.new(ruby: "3.3", suite: "trixie", packages: %w[ruby ruby-dev ruby-bundler]),
-    Root.new(ruby: "3.4", suite: "sid", experimental: %w[ruby3.4 ruby3.4-dev], packages: [])
+    Root.new(ruby: "3.3", suite: "trixie", packages: %w[ruby ruby-dev ruby-bundler libyaml-dev], rails: "spec:rails"),
+    Root.new(ruby: "3.4", suite: "sid", experimental: %w[ruby3.4 ruby3.4-dev], packages: %w[libyaml-dev],
+             rails: "spec:rails[8.1]")
   ].freeze
 
   def initialize(rubies = [])
@@ -171,6 +172,7 @@ class Matrix
       bundle install --quiet
       bundle exec rake --quiet compile
       bundle exec rspec
+      bundle exec rake --quiet #{root.rails}
     SHELL
   end
 

@@ -8,7 +8,7 @@ class Variant
   ROOT = File.expand_path("..", __dir__)
   PARTS = %w[
     .rspec CHANGELOG.md Gemfile LICENSE README.md Rakefile benchmark bin examples exe ext fuzz gearman-native.gemspec
-    lib rakelib sig spec
+    gemfiles lib rakelib sig spec
   ].freeze
   BUILT = %r{\.(?:so|bundle|o)\z|(?:\A|/)build/}
   private_constant :ROOT, :PARTS, :BUILT

@@ -6,6 +6,8 @@ require "tmpdir"
 RSpec.describe "examples", :process do
   folder = File.expand_path("../examples", __dir__)
   lib = File.expand_path("../lib", __dir__)
+  # Bundler may warn of gems that are none of theirs.
+  without_bundler = { "RUBYOPT" => ENV["RUBYOPT"]&.gsub(%r{-r\S*bundler/setup}, "") }
 
   around { |example| Dir.mktmpdir("examples") { |logs| (@logs = logs) && example.run } }
   after { @running&.each_key { |pid| Process.kill("KILL", pid) && Process.wait(pid) } }
@@ -20,13 +22,20 @@ RSpec.describe "examples", :process do
   define_method(:start_script) do |name, script, *arguments, err: nil|
     log = File.join(@logs, name.tr("/", "-"))
     FileUtils.touch("#{log}.err")
-    pid = spawn(RbConfig.ruby, "-I", lib, script, *arguments, in: File::NULL, out: log, err: err || "#{log}.err")
+    pid = spawn(without_bundler, RbConfig.ruby, "-I", lib, script, *arguments, in: File::NULL, out: log,
+                                                                               err: err || "#{log}.err")
     (@running ||= {})[pid] = name
     process.new(pid, log)
   end
 
   define_method(:start) do |path, *servers|
     start_script(path, File.join(folder, "#{path}.rb"), *servers.map(&:address))
+  end
+
+  # Has gearman-worker run the functions of an example.
+  define_method(:serve) do |path, server|
+    start_script(path, File.join(folder, "../exe/gearman-worker"), "-r", File.join(folder, "#{path}.rb"),
+                 "-s", server.address)
   end
 
   # Waits for the end of an example, which must be a good one, and returns what it printed.
@@ -76,7 +85,7 @@ RSpec.describe "examples", :process do
   let(:server) { start_gearmand }
 
   it "are all run by an example here, or by the specs of the packaged gem" do
-    run_here = File.read(__FILE__).scan(%r{(?:start|run)\("([a-z_]+/(?:client|worker))"}).flatten
+    run_here = File.read(__FILE__).scan(%r{(?:start|run|serve)\("([a-z_]+/(?:client|worker))"}).flatten
     present = Dir.glob("**/*.rb", base: folder).map { |path| path.delete_suffix(".rb") }
 
     expect(present).to match_array(run_here.uniq + %w[demo progress_line])
@@ -193,7 +202,8 @@ RSpec.describe "examples", :process do
   end
 
   it "of the README: a client gets its result from a worker" do
-    programs = File.read(File.expand_path("../README.md", __dir__)).scan(/^```ruby\n(require .+?)^```$/m).flatten
+    programs = File.read(File.expand_path("../README.md",
+                                          __dir__)).scan(/^```ruby\n(require "gearman"\n.+?)^```$/m).flatten
     expect(programs.size).to eq(2)
     worker, client = %w[worker client].zip(programs).map do |name, program|
       script = File.join(@logs, "#{name}.rb")
@@ -204,6 +214,17 @@ RSpec.describe "examples", :process do
     expect(finish(client)).to eq("olleh\n")
     eventually("the background job") { server.admin("status").match?(/^reverse\t0\t/) }
     expect(File.size("#{worker.log}.err")).to eq(0)
+  end
+
+  it "worker_process: has gearman-worker run functions" do
+    worker = serve("worker_process/worker", server)
+    output = run("worker_process/client", server)
+    eventually("the error") { worker.output.include?("sum H") && server.admin("status").match?(/^sum\t0\t/) }
+
+    expect(output).to eq(["words: 6", "sum: 6"])
+    expect(stop(worker)).to include("count_words begins", /INFO: 1 x 10 jobs at once/, /INFO: count_words H:\S+ done/)
+    expect(File.read("#{worker.log}.err")).to end_with("sum was given something else: invalid value for " \
+                                                       "Integer(): \"one\"\n")
   end
 
   it "dedupe: has one job serve all who ask for it" do

@@ -104,6 +104,10 @@ RSpec.describe Gearman::Worker, :worker do
         "a LoadError" => [-> { require "no/such/file" }, %r{no/such/file}],
         "a Timeout::Error" => [-> { Timeout.timeout(0.01) { sleep } }, "execution expired"],
         "one of the library's own" => [-> { raise Gearman::NetworkError, "elsewhere" }, "elsewhere"],
+        "a SecurityError" => [-> { raise SecurityError, "insecure" }, "insecure"],
+        "an exception that is no StandardError" => [
+          -> { raise Class.new(Exception), "rejected" }, "rejected" # rubocop:disable Lint/InheritException
+        ],
         "a StopIteration" => [-> { raise StopIteration, "no more" }, "no more"],
         "a throw that nobody catches" => [-> { throw :nobody }, /uncaught throw :nobody/]
       }.each do |what, (block, message)|
@@ -125,6 +129,14 @@ RSpec.describe Gearman::Worker, :worker do
       it "sends the message of a SystemStackError" do
         deeper = ->(depth) { deeper.call(depth + 1) + 1 }
         expect(outcome_and_next { deeper.call(0) }).to match([:work_exception, /stack level too deep/])
+      end
+
+      it "outlasts a block of on_error that raises such an exception, too" do
+        worker = new_worker(job_server, "f" => ->(data, _) { data == "bad" ? raise(SecurityError, "job") : data })
+        worker.on_error { raise SecurityError, "handler" }
+        run(worker)
+        expect(client.run("f", "bad")).to eq([:work_exception, "job"])
+        expect(client.run("f", "good")).to eq([:work_complete, "good"])
       end
 
       it "sends that of a break and a return out of the block" do
@@ -161,6 +173,15 @@ RSpec.describe Gearman::Worker, :worker do
         expect(log.string).to eq("")
       end
 
+      it "is a warning and a failure for clients that did not ask, if the worker is told so" do
+        run_worker(job_server, { "f" => ->(*) { raise "bad" } }, exceptions: false)
+        mute = wire
+        mute.request(:submit_job, "f", "", "x")
+        packets = [mute.response, mute.response, mute.response]
+        expect(packets.map(&:first)).to eq(%i[job_created work_warning work_fail])
+        expect(packets[1].last).to eq("bad")
+      end
+
       it "comes to a client that did not ask for exceptions as a failure" do
         run_worker(job_server, "f" => ->(*) { raise "unseen" })
         plain = wire
@@ -185,6 +206,13 @@ RSpec.describe Gearman::Worker, :worker do
         worker = run_worker(job_server, "f" => ->(*) { raise SystemExit.new(1, "give up") })
         expect(client.run("f")).to eq([:work_exception, "give up"])
         expect(worker.outcome).to be_a(SystemExit)
+      end
+
+      it "is an exception by which a library interrupts a thread or fiber" do
+        stub_const("IRB::Abort", Class.new(Exception)) # rubocop:disable Lint/InheritException
+        worker = run_worker(job_server, "f" => ->(*) { raise IRB::Abort })
+        client.submit("f")
+        expect(worker.outcome).to be_a(IRB::Abort)
       end
 
       {
@@ -290,13 +318,13 @@ RSpec.describe Gearman::Worker, :worker do
         end
       end
 
-      it "are logged at INFO with each job" do
-        Gearman.logger.level = Logger::INFO
+      it "are logged at DEBUG with each job" do
+        Gearman.logger.level = Logger::DEBUG
         run_worker(job_server, "f" => ->(*) { "f" }, "größe" => ->(*) { "größe" })
         handles = %w[f größe].to_h { |function| [function, client.submit(function)] }
         handles.each_value { |handle| client.packets_of(handle) }
         handles.each do |function, handle|
-          expect(logged(:info).count { |entry| entry.include?("#{function} #{handle}") }).to eq(1)
+          expect(logged(:debug).count { |entry| entry.include?("Got #{function} #{handle}") }).to eq(1)
         end
         expect(logged(:error)).to eq([])
       end

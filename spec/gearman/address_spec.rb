@@ -82,6 +82,30 @@ RSpec.describe Gearman::Address do
     end
   end
 
+  describe ".new" do
+    it "takes what an address can be" do
+      expect(described_class.new("::1", "4731")).to have_attributes(host: "::1", port: 4731)
+    end
+
+    {
+      ["", 4730] => /\A":4730" is .*: the host is empty/,
+      [nil, 4730] => /the host is empty/,
+      ["a b", 4730] => /"a b:4730" .* no white space/,
+      ["h", 65_536] => /"h:65536" .* from 1 to 65535/,
+      ["h", 0] => /"h:0"/,
+      ["h", -1] => /"h:-1"/,
+      %w[h http-alt] => /"h:http-alt"/,
+      ["h", 47.5] => /"h:47.5"/,
+      ["h", nil] => /"h:"/
+    }.each do |arguments, message|
+      it "refuses #{arguments.inspect}, as a connection does" do
+        [described_class, Gearman::Connection].each do |known|
+          expect { known.new(*arguments) }.to raise_error(Gearman::InvalidArgsError, message)
+        end
+      end
+    end
+  end
+
   describe "#to_s" do
     it "is what .parse reads" do
       ["localhost:4731", "[::1]:4730", "192.0.2.1:80"].each do |text|

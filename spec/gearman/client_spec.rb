@@ -10,6 +10,33 @@ RSpec.describe Gearman::Client, :quiet do
     "127.0.0.1:#{JobServers.free_port}"
   end
 
+  describe "what makes no sense" do
+    let(:client) { described_class.new("127.0.0.1:1") }
+
+    it "is refused with its value, where a task is taken" do
+      set = Gearman::TaskSet.new(client)
+      { do_task: client, submit_all: client, add_task: set }.each do |method, taker|
+        expect { taker.public_send(method, method == :submit_all ? [nil] : nil) }
+          .to raise_error(Gearman::InvalidArgsError, /task.* not nil/)
+      end
+    end
+
+    it "is refused with its value, where a key is taken" do
+      expect { client.job_status(nil) }.to raise_error(Gearman::InvalidArgsError, "a handle is a String, not nil")
+      expect { client.job_status_by_unique(5) }.to raise_error(Gearman::InvalidArgsError, "a unique is a String, not 5")
+    end
+
+    [0, -1, "3", Float::NAN].each do |seconds|
+      it "is refused as the connect time-out: #{seconds.inspect}" do
+        message = "connect_timeout is a number of seconds above 0, not #{seconds.inspect}"
+        expect { described_class.new("127.0.0.1:1", connect_timeout: seconds) }
+          .to raise_error(Gearman::InvalidArgsError, message)
+        expect { Gearman::Worker.new("127.0.0.1:1", connect_timeout: seconds) }
+          .to raise_error(Gearman::InvalidArgsError, message)
+      end
+    end
+  end
+
   # Answers each job with its argument, turned round.
   def reversing(peer)
     number = 0
@@ -91,6 +118,22 @@ RSpec.describe Gearman::Client, :quiet do
   end
 
   describe "a time-out" do
+    [
+      Gearman::SocketTimeoutError, Gearman::NoJobServersError, Gearman::NetworkError, Gearman::ServerDownException
+    ].each do |error|
+      it "of another kind ends the wait, even if it raises a #{error}" do
+        waits = Queue.new
+        server = scripted_server { |peer| peer.accept_job("H:1") && (waits << true) && sleep }
+        client = client_of(server)
+        calling = Thread.new { client.do_task(Gearman::Task.new("f"), 5) }
+        calling.report_on_exception = false
+        pop(waits)
+        sleep 0.05
+        calling.raise(error, "enough")
+        expect { calling.value }.to raise_error(error, "enough")
+      end
+    end
+
     it "is kept in the face of a server that talks all the time", :process do
       client = remember(described_class.new("127.0.0.1:#{talking_server("H:0")}"), :close)
       client.task_create_timeout_sec = 0.2
@@ -137,7 +180,7 @@ RSpec.describe Gearman::Client, :quiet do
         end
       end
       client = client_of(server)
-      expect { client.set_options("nonsense") }.to raise_error(Gearman::ProtocolError, "UNKNOWN_OPTION no such thing")
+      expect { client.set_options("nonsense") }.to raise_error(Gearman::RefusedError, "UNKNOWN_OPTION no such thing")
       client.close
       client.do_task(Gearman::BackgroundTask.new("f"))
       expect(Array.new(requests.size) { requests.pop }).to eq(%i[option_req submit_job_bg])
@@ -152,9 +195,10 @@ RSpec.describe Gearman::Client, :quiet do
       end
       client = client_of(server)
       message = /Received error when we were expecting JOB_CREATED: QUEUE_ERROR Job queue is full/
-      expect { reverse(client) }.to raise_error(Gearman::ProtocolError, message)
-      expect { client.do_task(Gearman::BackgroundTask.new("f")) }.to raise_error(Gearman::ProtocolError, message)
-      expect { client.submit_job(Gearman::Task.new("f")) }.to raise_error(Gearman::ProtocolError, message)
+      refusal = raise_error(Gearman::RefusedError, message) { |error| expect(error.code).to eq("QUEUE_ERROR") }
+      expect { reverse(client) }.to refusal
+      expect { client.do_task(Gearman::BackgroundTask.new("f")) }.to refusal
+      expect { client.submit_job(Gearman::Task.new("f")) }.to refusal
       expect(reverse(client)).to eq("cba")
       expect(server.connections.size).to eq(1)
     end
@@ -269,7 +313,10 @@ RSpec.describe Gearman::Client, :quiet do
       "a request" => [JobServers::Wire.packet(:echo_req, "x"), "invalid magic"],
       "a type of the other direction" => ["\0RES\0\0\0\x07\0\0\0\0", "packet type not expected in this direction"],
       "an unknown type" => ["\0RES\0\0\0\x63\0\0\0\0", "invalid packet type"],
-      "a length of 4 GiB" => ["\0RES\0\0\0\x0D\xFF\xFF\xFF\xFF", "packet larger than the limit"]
+      "a length of 4 GiB" => [
+        "\0RES\0\0\0\x0D\xFF\xFF\xFF\xFF",
+        "packet of 4294967295 bytes is larger than the limit of 1073741824 bytes"
+      ]
     }.each do |what, (bytes, message)|
       it "is #{what}: it is closed with that reason, and the next call is right" do
         created = []

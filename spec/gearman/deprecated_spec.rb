@@ -193,7 +193,7 @@ RSpec.describe "deprecated names", :quiet do
       client = remember(Gearman::Client.new([server.address]), :close)
       client.do_task(Gearman::BackgroundTask.new("f", "1"))
       expect(worker.work_once(JobServers::PATIENCE)).to be(true)
-      expect(workers_of(server)).to eq(1)
+      eventually { workers_of(server) == 1 }
 
       silently { worker.job_servers = other.address }
       eventually { workers_of(server).zero? }
@@ -207,7 +207,7 @@ RSpec.describe "deprecated names", :quiet do
     it "#job_servers= lets go of servers that it has only told its functions" do
       silently { worker.job_servers = server.address }
       worker.add_ability("f", &:reverse)
-      expect(workers_of(server)).to eq(1)
+      eventually { workers_of(server) == 1 }
       silently { worker.job_servers = [] }
       eventually { workers_of(server).zero? }
     end

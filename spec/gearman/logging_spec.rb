@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
-require "stringio"
+require "logger"
+require "tempfile"
 
 RSpec.describe Gearman::Logging do
   around do |example|
@@ -19,6 +20,29 @@ RSpec.describe Gearman::Logging do
   it "is in what 4.0 has it in" do
     classes = [Gearman::Client, Gearman::Connection, Gearman::ConnectionPool, Gearman::TaskSet, Gearman::Worker]
     expect(classes).to all(include(described_class))
+  end
+
+  it "makes any bytes text of UTF-8 that still tells what they were" do
+    texts = ["café", "caf\xE9 \xE2\x82\xAC".b, "caf\xE9".dup.force_encoding("ISO-8859-1"),
+             "\xD8A".dup.force_encoding("UTF-16BE"), "\xE9".dup.force_encoding("US-ASCII"), "\xFF\xFE"]
+    printed = texts.map { |text| described_class.printable(text) }
+    expect(printed).to eq(["café", "caf\\xE9 €", "café", "\\xD8A", "\\xE9", "\\xFF\\xFE"])
+    expect(printed).to all(have_attributes(encoding: Encoding::UTF_8, valid_encoding?: true))
+  end
+
+  # As Rails' logs are.
+  it "writes what is no text to a log that takes UTF-8 alone", :worker do
+    Tempfile.create("log", encoding: "UTF-8") do |file|
+      file.sync = true
+      Gearman.logger = Logger.new(file)
+      server = start_gearmand
+      worker = new_worker(server, "größe" => ->(*) { raise "caf\xE9".b })
+      worker.on_error { raise KeyError, "caf\xE8".b }
+      run(worker)
+      expect(client(server).run("größe").first).to eq(:work_exception)
+      log = eventually("the log") { File.read(file.path)[/.*KeyError.*/m] }
+      expect(log).to include("größe", "failed: RuntimeError: caf\\xE9", "caf\\xE8")
+    end
   end
 
   describe "Gearman.logger" do

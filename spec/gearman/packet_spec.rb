@@ -222,7 +222,10 @@ RSpec.describe Gearman::Packet do
       "type 5" => ["\0RES\0\0\0\x05\0\0\0\0", "packet: invalid packet type"],
       "type 0x80000000" => ["\0RES\x80\0\0\0\0\0\0\0", "packet: invalid packet type"],
       "a request" => ["\0RES\0\0\0\x07\0\0\0\0", "packet: packet type not expected in this direction"],
-      "a length over 1 GiB" => ["\0RES\0\0\0\x08\x40\0\0\x01", "packet: packet larger than the limit"]
+      "a length over 1 GiB" => [
+        "\0RES\0\0\0\x08\x40\0\0\x01",
+        "packet: packet of 1073741825 bytes is larger than the limit of 1073741824 bytes"
+      ]
     }.each do |what, (bytes, message)|
       it "ends at #{what}, each time it is asked" do
         parser = described_class.new.feed(bytes.b)
@@ -234,7 +237,23 @@ RSpec.describe Gearman::Packet do
       parser = described_class.new(:request, 4)
       expect(parser.feed(Gearman::Packet.encode(:echo_req, "1234")).next_packet).to eq([:echo_req, "1234"])
       expect { parser.feed(Gearman::Packet.encode(:echo_req, "12345")).next_packet }
-        .to raise_error(Gearman::ProtocolError, "packet: packet larger than the limit")
+        .to raise_error(Gearman::ProtocolError, "packet: packet of 5 bytes is larger than the limit of 4 bytes")
+    end
+
+    it "names the limit of a line" do
+      expect { described_class.new(:request).feed("x" * 8193).next_line }
+        .to raise_error(Gearman::ProtocolError, /\Aline is longer than the limit of \d+ bytes\z/)
+    end
+
+    it "takes a limit from 0 to 4 GiB, and refuses any other" do
+      expect(described_class.new(:request, 0).feed(Gearman::Packet.encode(:pre_sleep)).next_packet)
+        .to eq([:pre_sleep, ""])
+      expect { described_class.new(:request, (1 << 32) - 1) }.not_to raise_error
+      [-1, 1 << 32, 1 << 70, 1.5, "4", false].each do |limit|
+        expect { described_class.new(:request, limit) }.to raise_error(
+          Gearman::InvalidArgsError, "max_packet is a number of bytes from 0 to 4294967295, not #{limit.inspect}"
+        )
+      end
     end
 
     it "refuses a side that is none" do

@@ -221,6 +221,20 @@ RSpec.describe Gearman::Server do
       end
     end
 
+    it "has not answered yet when its client is interrupted" do
+      late = true
+      serve do |connection|
+        next connection.write("ERR function not found\r\n") unless late
+
+        late = false
+        connection.gets # whatever comes behind the command that was interrupted
+        connection.write("OK\r\n")
+      end
+      server.socket
+      expect { Timeout.timeout(0.2) { server.create_function("created") } }.to raise_error(Timeout::Error)
+      expect(server.drop_function("dropped")).to be(false)
+    end
+
     context "when it says nothing" do
       let(:timeout) { 0.5 }
 
@@ -241,8 +255,19 @@ RSpec.describe Gearman::Server do
       end
 
       it "gives up connecting" do
-        allow(Socket).to receive(:tcp).and_raise(Errno::ETIMEDOUT)
-        expect { server.status }.to raise_error(Gearman::SocketTimeoutError, /#{address} within 0.5 s/)
+        full = remember(Socket.new(:INET, :STREAM), :close)
+        full.bind(Addrinfo.tcp("127.0.0.1", 0))
+        full.listen(0)
+        8.times { remember(Socket.new(:INET, :STREAM), :close).connect_nonblock(full.local_address, exception: false) }
+        address = "127.0.0.1:#{full.local_address.ip_port}"
+        expect { described_class.new(address, connect_timeout: 0.5).status }
+          .to raise_error(Gearman::SocketTimeoutError, /#{address} within 0.5 s/)
+      end
+
+      it "gives up looking the name up" do
+        allow(Addrinfo).to receive(:getaddrinfo) { sleep }
+        expect { described_class.new("jobs.example", connect_timeout: 0.2).status }
+          .to raise_error(Gearman::SocketTimeoutError, /jobs.example within 0.2 s: .*the name servers do not answer/)
       end
     end
   end
@@ -251,8 +276,8 @@ RSpec.describe Gearman::Server do
     embedded = Gearman::EmbeddedServer.start(host: "::1", logger: Logger.new(nil))
     server = described_class.new("[::1]:#{embedded.port}")
     expect(server.version).to eq(Gearman::EmbeddedServer::FOLLOWS)
-    expect(Socket).to receive(:tcp).with("example.test", 4730, connect_timeout: 3)
-                                   .and_raise(SocketError, "no such name")
+    expect(Addrinfo).to receive(:getaddrinfo).with("example.test", 4730, nil, :STREAM)
+                                             .and_raise(SocketError, "no such name")
     expect { described_class.new("example.test").version }
       .to raise_error(Gearman::NetworkError, "Unable to connect to job server example.test: no such name")
   ensure

@@ -7,6 +7,14 @@ RSpec.describe Gearman::TaskSet, :quiet do
     remember(Gearman::Client.new(servers.map(&:address)), :close)
   end
 
+  def linux?
+    RUBY_PLATFORM.include?("linux")
+  end
+
+  def waits_of_thread
+    File.read("/proc/thread-self/status")[/^voluntary_ctxt_switches:\s*(\d+)/, 1].to_i
+  end
+
   # What a job of `function` is answered with, behind its JOB_CREATED.
   def outcome(peer, handle, function, data)
     case function
@@ -106,6 +114,60 @@ RSpec.describe Gearman::TaskSet, :quiet do
       expect(set.wait(20)).to be(true)
       expect(calls).to eq((0...50).map { |index| [:on_complete, index.to_s] }.reverse)
       expect(server.connections.size).to eq(1)
+    end
+
+    it "tells of each answer when it comes, however short it is and however many are to come" do
+      told = Queue.new
+      server = scripted_server do |peer|
+        10.times { |index| peer.accept_job("H:#{index}") }
+        10.times do |index|
+          sleep 0.03 # longer than answers are collected
+          peer.reply(:work_fail, "H:#{index}")
+          pop(told)
+        end
+      end
+      set = described_class.new(client_of(server))
+      tasks = Array.new(10) { |index| Gearman::Task.new("f", index.to_s) }
+      tasks.each { |task| task.on_fail { told << task } && set.add_task(task) }
+      expect(set.wait(10)).to be(false)
+      expect(set.size).to eq(0)
+    end
+
+    it "is not woken for each answer where many come one behind the other", :process do
+      skip "only Linux tells how often a thread has waited, and wakes it for several answers" unless linux?
+      server = start_gearmand
+      start_worker(server, "f" => ->(data, _job) { data })
+      waits = in_child do
+        client = Gearman::Client.new(server.address)
+        Array.new(5) do # what keeps the machine busy keeps results apart
+          set = described_class.new(client)
+          200.times { |index| set.add_task(Gearman::Task.new("f", index.to_s)) }
+          before = waits_of_thread
+          set.wait(20) ? waits_of_thread - before : raise("a task has failed")
+        end
+      end
+      expect(waits.min).to be < 60
+    end
+
+    it "does not collect answers for long that come one by one while others take their time" do
+      set = described_class.new(client_of(answering_server))
+      9.times { |index| set.add_task(recording("hold", index.to_s)) }
+      quick = lambda do |number|
+        task = recording("f", number.to_s)
+        task.on_complete { (calls << number) && number < 600 && quick.call(number + 1) }
+        set.add_task(task)
+      end
+      quick.call(1)
+      expect(set.wait(3)).to be(false) # each would take some milliseconds
+      expect(calls).to eq((1..600).to_a)
+      set.give_up
+    end
+
+    it "leaves no socket that wakes for several answers only to who asks for it" do
+      client = client_of(answering_server)
+      connection = client.instance_variable_get(:@connection_pool).connections.first
+      2.times { |index| expect(client.do_task(Gearman::Task.new("f", index.to_s), 20)).to eq(index.to_s) }
+      expect(connection.socket.getsockopt(:SOCKET, :RCVLOWAT).int).to eq(1)
     end
 
     it "reads while it writes: more than any buffer holds, both ways" do
@@ -374,6 +436,22 @@ RSpec.describe Gearman::TaskSet, :quiet do
       expect { set.wait(20) }.to raise_error("out")
       expect(set.wait(20)).to be(true)
       expect(calls).to eq([[:on_data, "data"], [:on_warning, "data"], [:on_complete, "data"]])
+    end
+
+    it "comes out of do_task as it is, even if it is one of the library's: the job runs once" do
+      ran = []
+      server = scripted_server do |peer|
+        loop do
+          ran << peer.accept_job("H:1").last
+          peer.reply(:work_complete, "H:1", "done")
+        end
+      end
+      [Gearman::ServerDownException, Gearman::SocketTimeoutError, Gearman::NoJobServersError].each do |error|
+        task = Gearman::Task.new("f", error.name, coalesce: false)
+        task.on_complete { raise error, "another call failed" }
+        expect { client_of(server).do_task(task, 20) }.to raise_error(error, "another call failed")
+      end
+      expect(ran.size).to eq(3)
     end
 
     it "out of do_task ends the task; the next call is right" do

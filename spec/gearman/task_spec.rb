@@ -51,6 +51,44 @@ RSpec.describe Gearman::Task do
         .to raise_error(Gearman::InvalidArgsError, "Invalid task args: bar, on_created, uniq, zoo")
     end
 
+    it "takes the priority as a String, too" do
+      task = described_class.new("f", "a", priority: "high")
+      expect(task).to have_attributes(priority: :high, command: :submit_job_high)
+      expect(described_class.new("f").tap { |task| task.priority = "low" }.command).to eq(:submit_job_low)
+    end
+
+    it "takes what has to_i as a time, and what has call as a callback" do
+      time = Class.new { def to_i = 5 }.new
+      expect(described_class.new("f", "", schedule_at: time).run_at).to eq(5)
+      expect(described_class.new("f", "", schedule_at: false, retry_count: false, priority: false, on_fail: false))
+        .to have_attributes(run_at: nil, retry_count: 0, priority: nil)
+      expect { |block| described_class.new("f", "", on_data: block.to_proc.method(:call)).handle_data("x") }
+        .to yield_with_args("x")
+    end
+
+    {
+      priority: ["urgent", :urgent, 1],
+      retry_count: ["x", "2", -1, 1.5, 1 << 64],
+      schedule_at: ["2027-01-01 10:00", :soon, -5, Float::NAN, Float::INFINITY, 1 << 64, [1]],
+      on_complete: [5], on_fail: [5], on_retry: [5], on_exception: [:name], on_status: [true], on_warning: ["x"],
+      on_data: [[]]
+    }.each do |option, values|
+      it "refuses a #{option} that makes no sense, and names it" do
+        values.each do |value|
+          expect { described_class.new("f", "a", option => value) }
+            .to raise_error(Gearman::InvalidArgsError, /not (?:at )?#{Regexp.escape(value.inspect)}\z/)
+        end
+      end
+    end
+
+    it "refuses such values also where they are set later, and keeps the old ones" do
+      task = described_class.new("f", "a", priority: :low, retry_count: 1, schedule_at: 7)
+      expect { task.priority = :urgent }.to raise_error(Gearman::InvalidArgsError, /:normal or :low, not :urgent/)
+      expect { task.retry_count = "x" }.to raise_error(Gearman::InvalidArgsError, /retry_count is .* not "x"/)
+      expect { task.schedule("soon") }.to raise_error(Gearman::InvalidArgsError, /a Time or a number .* at "soon"/)
+      expect(task).to have_attributes(priority: :low, retry_count: 1, run_at: 7)
+    end
+
     it "takes callbacks as options" do
       calls = []
       names = %i[on_complete on_fail on_retry on_exception on_status on_warning on_data]
@@ -64,6 +102,27 @@ RSpec.describe Gearman::Task do
       expect(calls).to eq([[:on_complete, "c"], [:on_fail], [:on_exception, "e"], [:on_status, "1", "2"],
                            [:on_warning, "w"], [:on_data, "d"]])
     end
+  end
+
+  it "is copied with all that it was given, and knows nothing of the copy then" do
+    task = described_class.new("f", "a", hash: "u", priority: :high, retry_count: 2, on_complete: ->(data) { data })
+    task.handle_completion("done")
+    copy = task.dup
+    task.priority = :low
+    task.reset_state
+    expect(copy).to have_attributes(func: "f", arg: "a", get_uniq_hash: "u", priority: :high, retry_count: 2,
+                                    successful: true)
+  end
+
+  it "takes nothing more when it is frozen" do
+    task = described_class.new("f").freeze
+    expect { task.priority = :high }.to raise_error(FrozenError)
+    expect(task.priority).to be_nil
+  end
+
+  it "is no other object that was given its methods" do
+    expect { described_class.instance_method(:initialize_copy).bind_call(described_class.new("f"), "text") }
+      .to raise_error(TypeError)
   end
 
   describe "callbacks" do

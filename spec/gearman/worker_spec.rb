@@ -107,6 +107,15 @@ RSpec.describe Gearman::Worker, :worker do
       expect { worker.add_ability("a" * 9000) { true } }.to raise_error(Gearman::InvalidArgsError)
       expect(worker.remove_ability("a\0b")).to be_nil
     end
+
+    it "refuses a time-out that is no number of seconds, and then cannot do the function" do
+      ["x", "5", -1, Float::NAN, Float::INFINITY, 1i, :a, false].each do |timeout|
+        expect { worker.add_ability("f", timeout) { true } }
+          .to raise_error(Gearman::InvalidArgsError,
+                          "the time-out of f is a number of seconds, not #{timeout.inspect}")
+      end
+      expect(worker.abilities).to be_empty
+    end
   end
 
   describe "#remove_ability" do
@@ -176,6 +185,104 @@ RSpec.describe Gearman::Worker, :worker do
       worker.after_ability("f") { |result, data| seen = [result, data, connection.sent.size] }
       worker.handle_job_assign("H:1\0f\0data", connection)
       expect(seen).to eq(["DATA", "data", 1])
+    end
+  end
+
+  describe "#around_job" do
+    let(:seen) { [] }
+
+    def answer_to(data = "x")
+      worker.handle_job_assign("H:1\0f\0#{data}", connection)
+      connection.sent
+    end
+
+    before do
+      worker.add_ability("f") do |data|
+        seen << data
+        raise(ArgumentError, "bad") if data == "bad"
+
+        exit if data == "exit"
+        data unless data == "nothing"
+      end
+    end
+
+    it "wraps each job, the first added outermost, and knows it" do
+      %w[outer inner].each do |name|
+        worker.around_job do |job, run|
+          seen << [name, job.func_name, job.handle, job.data]
+          seen << "#{run.call} #{name}"
+        end
+      end
+      worker.around_job { |_, run| run.call.upcase }
+      expect(answer_to).to eq([request(:work_complete, "H:1", "x")])
+      expect(seen.first(4)).to eq([%w[outer f H:1 x], %w[inner f H:1 x], "x", "X inner"])
+      expect(seen.size).to eq(5)
+    end
+
+    it "changes nothing of what comes of the job" do
+      worker.around_job do |_, run|
+        run.call
+        "other"
+      rescue Exception # rubocop:disable Lint/RescueException -- what such a block may not do
+        "swallowed"
+      end
+      expect(answer_to).to eq([request(:work_complete, "H:1", "x")])
+      expect(answer_to("nothing").last).to eq(request(:work_fail, "H:1"))
+      expect(answer_to("bad").last).to eq(request(:work_exception, "H:1", "bad"))
+      expect { answer_to("exit") }.to raise_error(SystemExit)
+      expect(connection.sent.last).to eq(request(:work_exception, "H:1", "exit"))
+    end
+
+    it "fails the job when it raises, runs nothing, or runs it twice" do
+      worker.around_job { |_, run| run.call && raise("too late") }
+      expect(answer_to.last).to eq(request(:work_exception, "H:1", "too late"))
+      other = described_class.new(nowhere)
+      other.add_ability("f") { seen << :run }
+      other.around_job { nil }
+      other.handle_job_assign("H:2\0f\0x", connection)
+      expect(connection.sent.last).to include("H:2", "did not call run")
+      twice = described_class.new(nowhere)
+      twice.add_ability("f") { seen << :once }
+      twice.around_job { |_, run| 2.times { run.call } }
+      twice.handle_job_assign("H:3\0f\0x", connection)
+      expect(connection.sent.last).to include("H:3", "called run twice")
+      expect(seen).to eq(["x", :once])
+    end
+
+    it "needs a block" do
+      expect { worker.around_job }.to raise_error(Gearman::InvalidArgsError, /around_job/)
+      expect { worker.on_error }.to raise_error(Gearman::InvalidArgsError, /on_error/)
+    end
+  end
+
+  describe "#on_error" do
+    before { worker.add_ability("f") { |data| data == "bad" ? raise(ArgumentError, "bad") : data } }
+
+    it "is called with each exception that failed a job, and the job" do
+      seen = []
+      2.times { |i| worker.on_error { |error, job| seen << [i, error.class, job.func_name, job.handle, job.data] } }
+      worker.handle_job_assign("H:1\0f\0good", connection)
+      worker.handle_job_assign("H:2\0f\0bad", connection)
+      expect(seen).to eq(Array.new(2) { |i| [i, ArgumentError, "f", "H:2", "bad"] })
+    end
+
+    it "may raise, which is logged and changes nothing" do
+      seen = []
+      worker.on_error { raise "worse" }
+      worker.on_error { seen << :called }
+      worker.handle_job_assign("H:1\0f\0bad", connection)
+      expect(connection.sent).to eq([request(:work_exception, "H:1", "bad")])
+      expect(seen).to eq([:called])
+      expect(logged(:error).join).to include("on_error", "worse")
+    end
+  end
+
+  describe "exceptions: false" do
+    it "sends what a job raised as a warning and a failure" do
+      worker = described_class.new(nowhere, exceptions: false)
+      worker.add_ability("f") { raise "bad" }
+      worker.handle_job_assign("H:1\0f\0x", connection)
+      expect(connection.sent).to eq([request(:work_warning, "H:1", "bad"), request(:work_fail, "H:1")])
     end
   end
 

@@ -75,6 +75,26 @@ RSpec.describe "a client and the garbage collector", :quiet do
     expect(output).to eq("100\n")
   end
 
+  it "runs jobs while every object moves", :process do
+    output = run_ruby(<<~RUBY, start_embedded_server.address)
+      #{prelude}
+      client = Gearman::Client.new(ARGV[0])
+      20.times { |i| client.do_task(Gearman::BackgroundTask.new("moving", "data \#{i}", hash: "unique \#{i}")) }
+      worker = Gearman::Worker.new(ARGV[0])
+      jobs = []
+      worker.add_ability("moving") do |_, job|
+        jobs << job
+        job.handle if jobs.size.odd?
+        move_everything if jobs.size % 10 == 5
+        job.report_status(1, 2).stopping? ? "stopping" : "done"
+      end
+      20.times { worker.work_once(20) }
+      move_everything
+      puts jobs.map { |job| [job.func_name, job.data, job.unique, job.handle[/\\AH:.*:\\d+\\z/] && "handle"].join(",") }
+    RUBY
+    expect(output.lines(chomp: true)).to eq(Array.new(20) { |index| "moving,data #{index},unique #{index},handle" })
+  end
+
   it "works under GC.stress", :process do
     output = run_ruby(<<~RUBY, server.address)
       #{prelude}

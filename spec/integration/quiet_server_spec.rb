@@ -73,6 +73,29 @@ RSpec.describe "a client of a quiet server", :quiet do
       end
     end
 
+    describe "that is not quiet, while its client is busy elsewhere" do
+      let(:client) { client_of(job_server).tap { |client| client.task_create_timeout_sec = patience } }
+
+      it "is believed what it said meanwhile" do
+        start_worker(job_server, "f" => ->(data, _job) { data })
+        results = []
+        tasks = Array.new(26) { |number| Gearman::Task.new("f", number.to_s, on_complete: results.method(:push).to_proc) }
+        set = Gearman::TaskSet.new(client)
+        tasks.each { |task| set.add_task(task) }
+        expect(set.wait(0)).to be(false)
+        sleep(2 * patience)
+        expect(set.wait(JobServers::PATIENCE)).to be(true)
+        expect(results).to match_array(tasks.map(&:arg))
+      end
+
+      it "has taken what a bulk submission sent" do
+        times = 0
+        tasks = Array.new(9_000) { |number| Gearman::BackgroundTask.new("f", number.to_s) }
+        handles = client.submit_all(tasks) { sleep(2 * patience) if (times += 1) < 3 }
+        expect(handles).to all(be_a(String))
+      end
+    end
+
     it "leaves a job that runs for long in peace" do
       start_worker(job_server, "f" => ->(data, _job) { sleep(5 * patience) && data })
       expect(client_of(job_server).do_task(Gearman::Task.new("f", "slow"), JobServers::PATIENCE)).to eq("slow")
@@ -84,6 +107,24 @@ RSpec.describe "a client of a quiet server", :quiet do
       start_worker(job_server, "f" => ->(data, _job) { data })
       expect(waiting.value).to eq("late")
     end
+  end
+
+  it "reads what came while it was busy elsewhere before it takes a server for dead" do
+    server = scripted_server do |peer|
+      peer.accept_job("H:1")
+      peer.request # GET_STATUS
+      sleep(patience)
+      peer.reply(:status_res, "H:1", "1", "1", "0", "0")
+      sleep(patience)
+      peer.reply(:work_complete, "H:1", "late")
+      peer.request
+    end
+    set = Gearman::TaskSet.new(client_of(server))
+    set.add_task(task = Gearman::Task.new("f", "slow"))
+    expect(set.wait(1.5 * patience)).to be(false) # it has been asked, and has not answered yet
+    sleep(1.5 * patience)
+    expect(set.wait(JobServers::PATIENCE)).to be(true)
+    expect(task.successful).to be(true)
   end
 
   # Somebody submits a job and goes; a client submits the same before a worker comes. Returns what it comes to, and its

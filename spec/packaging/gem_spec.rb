@@ -24,10 +24,12 @@ RSpec.describe "the gem", :packaging do
 
   it "has what is compiled, loaded and read, and nothing else" do
     files = Gem::Package.new(@file).spec.files
-    wanted = %r{\A(?:ext/gearman/.+\.(?:c|h|def|rb)|lib/.+\.rb|exe/.+|sig/.+\.rbs|[A-Z]+(?:\.md)?)\z}
+    templates = "lib/generators/gearman/install/templates/"
+    wanted = %r{\A(?:ext/gearman/.+\.(?:c|h|def|rb)|lib/.+\.rb|#{templates}.+|exe/.+|sig/.+\.rbs|[A-Z]+(?:\.md)?)\z}
 
     expect(files).to include("ext/gearman/extconf.rb", "ext/gearman/native.c", "ext/gearman/protocol/commands.def",
-                             "lib/gearman.rb", "lib/gearman-native.rb", "README.md", "CHANGELOG.md", "LICENSE")
+                             "lib/gearman.rb", "lib/gearman-native.rb", "README.md", "CHANGELOG.md", "LICENSE",
+                             "#{templates}gearman.yml")
     expect(files.grep_v(wanted)).to eq([])
   end
 

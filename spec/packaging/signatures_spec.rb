@@ -8,6 +8,7 @@ RSpec.describe "the signatures", :packaging do
     require "set" # yard 0.9.45 uses it without
     require "rbs"
     require "yard"
+    require "gearman/active_job/dead_letters"
   rescue LoadError => e
     skip "the bundle is without its group lint: #{e.message}"
   end
@@ -18,7 +19,8 @@ RSpec.describe "the signatures", :packaging do
   # Written in C and used by the library itself alone.
   internal = %w[
     Gearman::Channel Gearman::TaskLoop Gearman::WorkerLoop
-    Gearman::Connection#exchange Gearman::Connection#submit Gearman::Connection#lease Gearman::Connection#release
+    Gearman::Connection#exchange Gearman::Connection#submit Gearman::Connection#idle? Gearman::Connection#lease
+    Gearman::Connection#release Gearman::Task#initialize_copy Gearman::Task#unique_or
   ]
 
   let(:documented) do

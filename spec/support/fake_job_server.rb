@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-# A server that does what an example says, to a worker. It answers ECHO_REQ by itself, nothing else, and hides
-# connections on which nothing else comes.
+# A server that does what an example says, to a worker. It answers ECHO_REQ and the text command "version" by itself,
+# nothing else, and hides connections on which nothing else comes.
 #
 #   peer = fake.accept                       # a worker's connection
 #   peer.receive_until(:grab_job_uniq)       # [[:set_client_id, "me"], [:can_do, "f"], [:grab_job_uniq]]
@@ -19,13 +19,14 @@ class FakeJobServer
     # Seconds that it waits behind each read of 64 KiB at most.
     attr_writer :pause
 
-    def initialize(socket, rules)
+    def initialize(socket, rules, version)
       @socket = socket
       @socket.setsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY, 1)
       @packets = []
       @counts = Hash.new(0)
       @pause = 0
       @rules = rules
+      @version = version
       @reader = Thread.new { read }
     end
 
@@ -121,6 +122,7 @@ class FakeJobServer
     # Packets stay together with the object that stands for the read that completed them.
     def take(buffer, read)
       taken = []
+      respond_to_text(buffer)
       while buffer.bytesize >= 12
         _, number, length = buffer.unpack("a4NN")
         break if buffer.bytesize < 12 + length
@@ -130,6 +132,13 @@ class FakeJobServer
         handle(type, body) { |packet| taken << [packet, read] }
       end
       @packets.concat(taken)
+    end
+
+    def respond_to_text(buffer)
+      return unless buffer.start_with?("version\r\n")
+
+      buffer.slice!(0, 9)
+      write("OK #{@version}\n") if @version
     end
 
     def handle(type, body)
@@ -148,7 +157,8 @@ class FakeJobServer
 
   attr_reader :host, :port
 
-  def initialize(port: JobServers.free_port)
+  # Without a version, it answers no text.
+  def initialize(port: JobServers.free_port, version: "1.1.20")
     @host = "127.0.0.1"
     @port = port
     @listener = TCPServer.new(host, port)
@@ -157,7 +167,7 @@ class FakeJobServer
     @peers = []
     @accepted = []
     @rules = {}
-    @thread = Thread.new { loop { @peers << Peer.new(@listener.accept, @rules.dup) } }
+    @thread = Thread.new { loop { @peers << Peer.new(@listener.accept, @rules.dup, version) } }
     @thread.report_on_exception = false
   end
 

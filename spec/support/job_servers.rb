@@ -110,6 +110,11 @@ module JobServers
       kill
     end
 
+    # Sends a signal, if it runs.
+    def signal(name)
+      Process.kill(name, @pid) if running?
+    end
+
     # Ends by SIGKILL.
     def kill
       finish("KILL", patience: PATIENCE)
@@ -314,6 +319,15 @@ module JobServers
     # A new connection to a server, closed when the example ends.
     def wire(server = job_server)
       remember(Wire.new(server.host, server.port), :close)
+    end
+
+    # The address of a listener that accepts nothing: connecting to it takes until somebody gives up.
+    def silent_server
+      full = remember(Socket.new(:INET, :STREAM), :close)
+      full.bind(Addrinfo.tcp("127.0.0.1", 0))
+      full.listen(0)
+      8.times { remember(Socket.new(:INET, :STREAM), :close).connect_nonblock(full.local_address, exception: false) }
+      "127.0.0.1:#{full.local_address.ip_port}"
     end
 
     def eventually(...)

@@ -30,9 +30,9 @@ module Processes
 
   # Runs a script in a Ruby of its own that has the library loaded, and no more. Returns its output; raises when it
   # fails.
-  def run_ruby(script, *arguments)
+  def run_ruby(script, *arguments, feature: "gearman")
     libraries = $LOAD_PATH.flat_map { |folder| ["-I", folder] }
-    command = [{ "RUBYOPT" => nil }, RbConfig.ruby, "--disable-gems", *libraries, "-rgearman", "-", *arguments]
+    command = [{ "RUBYOPT" => nil }, RbConfig.ruby, "--disable-gems", *libraries, "-r#{feature}", "-", *arguments]
     output, status = Open3.capture2e(*command, stdin_data: script)
     raise "the script ends with #{status}:\n#{output}" unless status.success?
 

@@ -78,6 +78,32 @@ RSpec.describe Gearman::Worker::Callbacks, :worker do
     expect(calls_until(:other)).to eq([:other])
   end
 
+  it "count from when they are set, by the running job or while the worker waits" do
+    worker = telling_worker([])
+    worker.add_ability("set") { |_, _| worker.on_work_complete { calls << [:late] } && "set" }
+    run(worker)
+    peer.respond(:job_assign_uniq, "H:1", "set", "", "")
+    expect(calls_until(:late)).to eq([:late])
+    peer.receive_until(:grab_job_uniq)
+    peer.respond(:no_job)
+    peer.receive_until(:pre_sleep)
+    worker.on_job_assign { calls << [:assigned] }
+    peer.respond(:noop)
+    peer.receive_until(:grab_job_uniq)
+    peer.respond(:job_assign_uniq, "H:2", "f", "", "good")
+    expect(calls_until(:assigned)).to eq([:assigned])
+  end
+
+  it "may be set before a subclass is initialized" do
+    worker = Class.new(Gearman::Worker) do
+      def initialize(...)
+        on_connect { nil }
+        super
+      end
+    end
+    expect(worker.new(fake.address)).to be_a(Gearman::Worker)
+  end
+
   it "may be missing: running one that is not set does nothing" do
     worker = Gearman::Worker.new(fake.address)
     events.each { |event| expect(worker.public_send(:"run_#{event}_callback")).to be_nil }

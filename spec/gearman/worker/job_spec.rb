@@ -23,6 +23,10 @@ RSpec.describe Gearman::Worker::Job, :worker do
       expect(described_class.new(connection, "H:1", "u")).to have_attributes(unique: "u")
     end
 
+    it "cannot be copied: who has a job answers for it" do
+      expect { job.dup }.to raise_error(NoMethodError)
+    end
+
     it "sends its reports there, whatever they are given, and returns itself" do
       expect(job.report_status(1, 2)).to equal(job)
       expect(job.report_status("0.5", nil)).to equal(job)

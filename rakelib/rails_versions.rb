@@ -1,0 +1,67 @@
+# frozen_string_literal: true
+
+require "bundler"
+
+# Runs the specs below spec/active_job and spec/rails under several versions of Rails, each with a Gemfile of its own
+# in gemfiles/. What is tagged :newest runs under the newest version alone.
+class RailsVersions
+  ROOT = File.expand_path("..", __dir__)
+  # The folders are run apart: each has a Rails application of its own, of which a process has one.
+  FOLDERS = %w[spec/active_job spec/rails].freeze
+  BUNDLE = [RbConfig.ruby, "-e", 'load Gem.activate_bin_path("bundler", "bundle", ">= 0.a")', "--"].freeze
+  private_constant :ROOT, :FOLDERS, :BUNDLE
+
+  def initialize(versions = [])
+    # Rails 8 needs Ruby 3.2; the Gemfiles of the older ones pin gems that are compiled for Ruby 3.1.
+    known = all.select { |version| (version.to_i >= 8) == (RUBY_VERSION >= "3.2") }
+    unknown = versions - known
+    unless unknown.empty?
+      abort "spec:rails: with Ruby #{RUBY_VERSION} there is no Rails #{unknown.join(", ")}, only #{known.join(", ")}"
+    end
+    @versions = versions.empty? ? known : versions
+    @newest = known.last
+  end
+
+  # Whether all are green.
+  def run
+    results = @versions.to_h { |version| [version, green?(version)] }
+    results.each { |version, green| puts "spec:rails: Rails #{version}: #{green ? "green" : "red"}" }
+    results.values.all?
+  end
+
+  private
+
+  def all
+    versions = Dir.children(File.join(ROOT, "gemfiles")).filter_map do |name|
+      name[/\Arails_(\d+_\d+)\.gemfile\z/, 1]&.tr("_", ".")
+    end
+    versions.sort_by { |version| Gem::Version.new(version) }
+  end
+
+  def green?(version)
+    puts "== Rails #{version}"
+    environment = { "BUNDLE_GEMFILE" => File.join(ROOT, "gemfiles/rails_#{version.tr(".", "_")}.gemfile"),
+                    "BUNDLE_PATH" => bundle_path, "BUNDLE_WITHOUT" => nil }
+    tags = version == @newest ? [] : ["--tag", "~newest"]
+    Bundler.with_unbundled_env { install(environment) && run_specs(environment, tags) }
+  end
+
+  def install(environment)
+    system(environment, *BUNDLE, "check", chdir: ROOT, out: File::NULL, err: File::NULL) ||
+      system(environment, *BUNDLE, "install", "--quiet", "--jobs", "4", chdir: ROOT)
+  end
+
+  def run_specs(environment, tags)
+    FOLDERS.map do |folder|
+      specs = Dir.glob("#{folder}/**/*_spec.rb", base: ROOT).sort
+      specs.empty? || system(environment, *BUNDLE, "exec", "rspec", *tags, *specs, chdir: ROOT)
+    end.all?
+  end
+
+  # The same for all versions, and not the project's own: with two versions of a default gem in it, RubyGems warns in
+  # every process that specs start.
+  def bundle_path
+    path = Bundler.settings[:path]
+    path && "#{File.expand_path(path, ROOT)}-rails"
+  end
+end

@@ -1,0 +1,80 @@
+# frozen_string_literal: true
+
+# A worker with several servers: how it shares itself among them, and what it does while none is there.
+RSpec.describe Gearman::Worker, :worker do
+  describe "two busy servers" do
+    let(:servers) { Array.new(2) { start_gearmand } }
+
+    # How many jobs the servers have given out that were not answered.
+    def given_out
+      servers.sum { |server| Integer(server.admin("status").lines.first.split("\t")[2]) }
+    end
+
+    it "take turns of 16 jobs at most" do
+      servers.each { |server| client(server).submit_all("f", Array.new(300, server.address)) }
+      order = []
+      run_worker(servers, "f" => ->(data, _) { order << data })
+      eventually("the jobs") { order.size == 600 }
+      both = order.first(order.rindex(order.last == servers[0].address ? servers[1].address : servers[0].address) + 1)
+      expect(both.uniq.size).to eq(2)
+      expect(both.chunk_while { |one, other| one == other }.map(&:size).max).to be <= 16
+    end
+
+    it "together give out no more than the prefetch at once" do
+      servers.each { |server| client(server).submit_all("f", Array.new(20, server.address)) }
+      go_on = Queue.new
+      from = []
+      run_worker(servers, { "f" => ->(data, _) { (from << data) && go_on.pop } }, prefetch: 5)
+      eventually("jobs ahead") { given_out == 5 }
+      30.times do |done|
+        eventually("the next job") { from.size > done }
+        expect(given_out).to be <= 5
+        go_on << true
+      end
+      expect(from.uniq.size).to eq(2)
+      10.times { go_on << true }
+      eventually("the jobs") { from.size == 40 }
+    end
+  end
+
+  describe "servers that all refuse" do
+    let(:servers) { Array.new(4) { |number| "127.77.3.#{number + 1}:#{JobServers.free_port}" } }
+
+    it "are tried about once a second, at times that differ, and otherwise the worker sleeps" do
+      waits = 0
+      tries = Hash.new { |times, port| times[port] = [] }
+      allow(IO).to receive(:select).and_wrap_original do |select, *arguments|
+        waits += 1
+        select.call(*arguments)
+      end
+      allow_any_instance_of(Socket).to receive(:connect_nonblock).and_wrap_original do |connect, address, **options|
+        tries[address.inspect_sockaddr] << Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        connect.call(address, **options)
+      end
+      run_worker(servers, {}, reconnect_sec: 30).worker.add_ability("f", announce: false) { true }
+      sleep 7
+      expect(tries.keys).to match_array(servers)
+      expect(tries.values.map(&:size)).to all(be_between(5, 15))
+      gaps = tries.values.flat_map { |times| times.each_cons(2).map { |before, after| after - before }.last(3) }
+      expect(gaps).to all(be_between(0.5, 4))
+      expect(gaps.max - gaps.min).to be > 0.15
+      expect(waits).to be < 30 * servers.size
+    end
+  end
+
+  describe "a server that was silent for long" do
+    it "is served within 3 s once it is back" do
+      address = silent_server
+      worker = new_worker(address, {}, connect_timeout: 0.1)
+      worker.add_ability("f", announce: false) { |data| data }
+      connection = worker.instance_variable_get(:@connection_pool).connections.first
+      50.times { connection.failed(false) }
+      run(worker)
+      eventually("a try") { log.string.include?("Unable to connect") }
+      @started_things.select { |thing| thing.receiver.is_a?(Socket) }.each(&:call)
+      server = start_gearmand(port: Integer(address[/\d+\z/]))
+      took = seconds { expect(client(server).run("f", "back")).to eq([:work_complete, "back"]) }
+      expect(took).to be < 3
+    end
+  end
+end

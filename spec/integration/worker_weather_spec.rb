@@ -1,0 +1,226 @@
+# frozen_string_literal: true
+
+# A worker among servers that come, go, freeze and forget. With a real gearmand beside the one that has trouble.
+RSpec.describe Gearman::Worker, :worker do
+  let(:job_server) { start_gearmand }
+  let(:fake) { start_fake_job_server(version: version) }
+  let(:version) { "1.1.20" }
+  let(:echo) { { "f" => ->(data, _) { data } } }
+
+  # That the worker serves gearmand, soon.
+  def expect_service(patience = 2)
+    took = seconds { expect(WorkerSide::WireClient.new(wire).run("f", "on")).to eq([:work_complete, "on"]) }
+    expect(took).to be < patience
+  end
+
+  # The next connection of the worker, registered: it has told what it can and grabs.
+  def next_peer
+    fake.accept.tap do |peer|
+      packets = peer.receive_until(:grab_job_uniq)
+      expect(packets).to eq([[:set_client_id, "me"], [:can_do, "f"], [:grab_job_uniq]])
+    end
+  end
+
+  describe "a server that is lost" do
+    let(:running) { run_worker([fake, job_server], echo, client_id: "me") }
+    let(:peer) { running && next_peer }
+
+    {
+      "before it answers a grab" => ->(_) {},
+      "in the middle of an assignment" => ->(peer) { peer.write("\0RES\0\0\0\x1f\0\0\0\x40H:1\0f\0") },
+      "behind NO_JOB" => ->(peer) { peer.respond(:no_job) },
+      "once the worker sleeps" => lambda do |peer|
+        peer.respond(:no_job)
+        peer.receive_until(:pre_sleep)
+      end,
+      "as it wakes the worker" => lambda do |peer|
+        peer.respond(:no_job)
+        peer.receive_until(:pre_sleep)
+        peer.respond(:noop)
+      end,
+      "behind an assignment" => ->(peer) { peer.respond(:job_assign_uniq, "H:1", "f", "", "x") },
+      "behind the answer to a job" => lambda do |peer|
+        peer.respond(:job_assign_uniq, "H:1", "f", "", "x")
+        peer.receive_until(:work_complete)
+      end
+    }.each do |point, come_to|
+      it "#{point} gets its worker back, registered, and does not stop the others" do
+        come_to.call(peer)
+        peer.reset
+        expect_service
+        again = next_peer
+        again.respond(:job_assign_uniq, "H:2", "f", "", "again")
+        expect(again.receive_until(:grab_job_uniq)).to eq([[:work_complete, "H:2", "again"], [:grab_job_uniq]])
+        again.respond(:no_job)
+        expect_service
+        expect(running).not_to be_ended
+      end
+    end
+
+    it "while a job of it runs has that job's result dropped, which is logged once" do
+      running = run_worker([fake, job_server], { "f" => ->(data, _) { sleep(data.to_f) && "done" } }, client_id: "me")
+      peer = next_peer
+      peer.respond(:job_assign_uniq, "H:9", "f", "", "0.2")
+      eventually("the job") { running.worker.running_jobs.any? }
+      peer.reset
+      again = next_peer
+      again.respond(:no_job)
+      eventually("the log") { log.string.include?("H:9") }
+      expect(log.string.scan(/^.*H:9.*$/)).to match([/WARN.* dropped the result of f H:9/])
+      expect(again.receive_until(:pre_sleep).map(&:first)).to eq([:pre_sleep])
+    end
+  end
+
+  describe "a frozen server" do
+    it "costs the others a few seconds once, and gets its worker back within 3 s" do
+      frozen = start_gearmand
+      running = run_worker([frozen, job_server], echo)
+      [frozen, job_server].each { |server| registered("f", server: server) }
+      frozen.signal("STOP")
+      sleep 1.2 # until it was asked
+      expect_service(6)
+      expect_service(2)
+      sleep 4 # it is tried again and again
+      5.times { expect_service(2) && sleep(0.3) }
+      frozen.signal("CONT")
+      took = seconds { expect(WorkerSide::WireClient.new(wire(frozen)).run("f", "back").last).to eq("back") }
+      expect(took).to be < 4
+      expect(running).not_to be_ended
+      expect(log.string).to include("#{frozen.address} does not answer")
+    ensure
+      frozen.signal("CONT")
+    end
+  end
+
+  describe "a server whose connection the network has forgotten" do
+    let(:version) { "2.0.0" }
+
+    it "is found out by an echo that is not answered" do
+      proxy = tcp_proxy(fake)
+      run_worker(proxy, echo, client_id: "me", network_timeout_sec: 0.4)
+      peer = next_peer
+      peer.respond(:no_job)
+      peer.receive_until(:pre_sleep)
+      sleep 1 # echoes are answered
+      expect(proxy.links.size).to eq(1)
+      proxy.links.last.silence
+      next_peer
+      expect(proxy.links.size).to be > 1
+      expect(log.string).to include("#{proxy.address} does not answer")
+    end
+  end
+
+  describe "what asks for scheduled jobs" do
+    def grabs_within(seconds)
+      run_worker(fake, echo, client_id: "me")
+      peer = next_peer
+      peer.answer(:grab_job_uniq) { [:no_job] }
+      peer.respond(:no_job)
+      sleep seconds
+      peer.counts[:grab_job_uniq] - 1
+    end
+
+    it "asks gearmand 1.1 once a second" do
+      expect(grabs_within(3.3)).to be_between(2, 4)
+    end
+
+    it "asks a server that knows no text commands once a second, too" do
+      fake = start_fake_job_server(version: nil)
+      run_worker(fake, echo)
+      peer = fake.accept(patience: 10)
+      peer.receive_until(:grab_job_uniq)
+      peer.respond(:no_job)
+      expect(peer.receive_until(:grab_job_uniq).map(&:first)).to eq(%i[pre_sleep grab_job_uniq])
+    end
+
+    context "with gearmand 2" do
+      let(:version) { "2.0.1" }
+
+      it "asks for none" do
+        expect(grabs_within(2.5)).to eq(0)
+      end
+    end
+
+    it "finds jobs of gearmand within a second" do
+      begun = Queue.new
+      run_worker(job_server, "f" => ->(*) { (begun << Time.now.to_f) && true })
+      registered("f")
+      due = Array.new(3) { |i| Time.now.to_i + 2 + i }
+      due.each { |time| client.schedule("f", Time.at(time)) }
+      expect(due.map { |time| begun.pop - time }).to all(be_between(0, 1.5))
+    end
+
+    it "stays calm where a scheduled job hides a LOW one, which gearmand 1.1 answers by NOOP at once, for ever" do
+      proxy = tcp_proxy(job_server)
+      client.schedule("f", Time.now + 3600)
+      client.submit("f", "low", type: :submit_job_low_bg)
+      run_worker(proxy, echo).waiting
+      sleep 3 # to back off
+      before = proxy.links.sum { |link| link.carried[:request] }
+      sleep 3
+      grabs = (proxy.links.sum { |link| link.carried[:request] } - before) / 24 # GRAB_JOB_UNIQ and PRE_SLEEP
+      expect(grabs).to be_between(2, 5)
+    end
+  end
+
+  describe "a function that is added" do
+    let(:version) { "2.0.1" }
+
+    it "is asked for at once on all servers that sleep, as no NOOP tells of its jobs" do
+      servers = [fake, start_fake_job_server(version: version)]
+      servers.each { |server| server.answer(:grab_job_uniq) { [:no_job] } }
+      running = run_worker(servers, echo).waiting
+      peers = servers.map { |server| server.accept.tap { |peer| peer.receive_until(:pre_sleep) } }
+      sleep 0.3
+      grabs = peers.map { |peer| peer.counts[:grab_job_uniq] }
+      running.worker.add_ability("g") { true }
+      peers.each { |peer| expect(peer.receive_until(:pre_sleep).first).to eq([:can_do, "g"]) }
+      expect(peers.map { |peer| peer.counts[:grab_job_uniq] }).to eq(grabs.map(&:succ))
+    end
+  end
+
+  describe "a job that comes when the worker was told to stop" do
+    it "is not begun, and logged" do
+      Gearman.logger.level = Logger::INFO
+      ran = []
+      running = run_worker(fake, { "f" => ->(data, _) { ran << data } }, client_id: "me")
+      peer = next_peer
+      running.worker.stop
+      peer.respond(:job_assign_uniq, "H:5", "f", "", "late")
+      expect(running.outcome).to be(false)
+      expect(peer).to be_closed_by_worker
+      expect(ran).to eq([])
+      expect(logged(:info).join).to include("gave f H:5 back to #{fake.address}, not begun")
+    end
+  end
+
+  describe "jobs that were fetched ahead" do
+    it "are never more than the prefetch, and go back when the worker stops, logged" do
+      Gearman.logger.level = Logger::INFO
+      go_on = Queue.new
+      handles = client.submit_all("f", Array.new(10, "x"))
+      running = run_worker(job_server, { "f" => ->(*) { go_on.pop } }, prefetch: 4)
+      eventually("a job") { running.worker.running_jobs.any? }
+      eventually("others") { job_server.admin("status").lines.first.split("\t")[2] == "4" }
+      running.worker.stop
+      go_on << "done"
+      expect(running.outcome).to be(false)
+      eventually("the rest") { job_server.admin("status").lines.first.chomp.split("\t")[1, 3] == %w[9 0 0] }
+      gone = logged(:info).join.scan(/gave f (\S+) back to #{job_server.address}, not begun/).flatten
+      expect(gone).to match_array(handles[1, 3])
+    end
+
+    it "are run before a function of theirs is withdrawn" do
+      go_on = Queue.new
+      running = run_worker(fake, { "f" => ->(data, _) { go_on.pop && data } }, client_id: "me", prefetch: 3)
+      peer = fake.accept
+      3.times { peer.receive_until(:grab_job_uniq) }
+      3.times { |i| peer.respond(:job_assign_uniq, "H:#{i}", "f", "", i.to_s) }
+      eventually("a job") { running.worker.running_jobs.any? }
+      running.worker.remove_ability("f")
+      3.times { go_on << true }
+      expect(peer.receive_until(:cant_do))
+        .to eq([*Array.new(3) { |i| [:work_complete, "H:#{i}", i.to_s] }, [:cant_do, "f"]])
+    end
+  end
+end

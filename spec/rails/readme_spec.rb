@@ -1,0 +1,84 @@
+# frozen_string_literal: true
+
+require "English"
+require "fileutils"
+require "open3"
+require "rails/version"
+require "tmpdir"
+
+# The steps of the README, read out of it, from `rails new` to a mail that a job delivered.
+RSpec.describe "the README's guide for Rails", :newest, :process do
+  guide = File.read(File.expand_path("../../README.md", __dir__))[/^## In Rails\n(.*?)^## /m, 1]
+  steps = guide[/^```sh\n(.*?)^```/m, 1].lines(chomp: true)
+  setting_file, setting = guide.match(/put this into `([^`]+)`:\n\n```ruby\n(.*?)^```/m).captures
+
+  gemfile = ENV.fetch("BUNDLE_GEMFILE")
+  # Without what the gems of this spec do not serve. Before Rails 7.1, --minimal has no mailer whatever is asked for.
+  sizes = %w[--skip-bundle --skip-git --quiet]
+  sizes += if Rails::VERSION::STRING < "7.1"
+             %w[spring action-mailbox action-text active-storage action-cable javascript jbuilder bootsnap system-test
+                listen sprockets asset-pipeline].map { |name| "--skip-#{name}" }
+           else
+             %w[--minimal --no-skip-active-job --no-skip-action-mailer --skip-asset-pipeline]
+           end
+
+  let(:server) { start_gearmand }
+  let(:folder) { File.realpath(Dir.mktmpdir("rails")) }
+  let(:environment) { { "GEARMAN_SERVERS" => server.address, "BUNDLE_GEMFILE" => File.join(folder, "shop/Gemfile") } }
+  let(:log) { File.join(folder, "background") }
+
+  after do
+    Array(@background).each do |pid|
+      Process.kill("TERM", -pid)
+      eventually("the worker to end") { Process.wait(pid, Process::WNOHANG) }
+    rescue Errno::ESRCH, Errno::ECHILD
+      next
+    end
+    FileUtils.rm_rf(folder)
+  end
+
+  def shop = File.join(folder, "shop")
+
+  # Runs a line of the README. One that ends in & goes on in the background.
+  def run_step(line)
+    if line.end_with?("&")
+      streams = { in: File::NULL, %i[out err] => log }
+      return (@background ||= []) << spawn(environment, line.chomp("&"), chdir: shop, pgroup: true, **streams)
+    end
+    output, status = Open3.capture2e(environment, line, chdir: shop, stdin_data: "")
+    raise "#{line} fails:\n#{output}" unless status.success?
+  end
+
+  define_method(:create_application) do
+    rails = [RbConfig.ruby, "-rbundler/setup", "-e", 'load Gem.bin_path("railties", "rails")', "--"]
+    output, status = Open3.capture2e(*rails, "new", "shop", *sizes, chdir: folder, stdin_data: "")
+    raise "rails new fails:\n#{output}" unless status.success?
+  end
+
+  # The gems that this machine has for the version, and this library.
+  define_method(:add_to_bundle) do
+    FileUtils.cp("#{gemfile}.lock", File.join(shop, "Gemfile.lock")) if File.exist?("#{gemfile}.lock")
+    File.write(File.join(shop, "Gemfile"), "eval_gemfile #{gemfile.dump}\n")
+  end
+
+  it "has the steps that this looks for" do
+    expect(steps.first(3)).to eq(["rails new shop && cd shop", "bundle add gearman-native",
+                                  "bin/rails generate gearman:install"])
+    expect(steps.last).to include("deliver_later")
+  end
+
+  it "ends with a mail delivered by gearman-worker" do
+    create_application
+    add_to_bundle
+    path = File.join(shop, setting_file)
+    File.write(path, File.read(path).sub(/^end\s*\z/, "#{setting}\\0"))
+    steps.drop(2).each { |line| run_step(line) }
+
+    mail = eventually("a mail; the worker says: #{File.read(log)}") do
+      text = Dir.glob(File.join(shop, "tmp/mails/*")).map { |path| File.read(path) }.join
+      text if text.include?("Welcome#hello")
+    end
+    expect(mail).to include("To: to@example.org", "Subject: Hello")
+    eventually("the job to be done") { server.admin("status").match?(/^(mailers|default)\t0\t0\t[1-9]/) }
+  end
+end
