@@ -21,13 +21,14 @@ Gem::Specification.new do |spec|
     [
       "ext/**/*.{c,h,def,rb}",
       "lib/**/*.rb",
+      "lib/generators/**/templates/*",
       "exe/*",
       "sig/**/*.rbs",
       "CHANGELOG.md",
       "LICENSE",
       "README.md"
     ], base: __dir__
-  ).sort
+  ).uniq.sort
   spec.executables = spec.files.grep(%r{\Aexe/}) { |path| File.basename(path) }
 
   spec.metadata["rubygems_mfa_required"] = "true"
