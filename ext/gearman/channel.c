@@ -763,8 +763,17 @@ gm_io gm_channel_receive(VALUE self, gm_reply *reply, size_t collect, gm_deadlin
         result = gm_channel_next(self, reply);
         if (result != GM_IO_AGAIN) return result;
         /* Whoever goes on sending what is for nobody must not keep a caller beyond its deadline. */
-        if (deadline != GM_NEVER && gm_now() > deadline) return GM_IO_TIMEOUT;
+        if (deadline <= gm_now()) return GM_IO_TIMEOUT;
     }
+}
+
+gm_io gm_channel_receive_own(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline)
+{
+    gm_io result;
+    while ((result = gm_channel_receive(self, reply, collect, deadline)) == GM_IO_OK && reply->slot == GM_NOBODY) {
+        if (deadline <= gm_now()) return GM_IO_TIMEOUT;
+    }
+    return result;
 }
 
 /*
@@ -896,6 +905,7 @@ static VALUE await_reply(VALUE data)
         channel *ch = get(ex->self);
         if (NIL_P(ch->kept)) RB_OBJ_WRITE(ex->self, &ch->kept, rb_ary_new());
         rb_ary_push(ch->kept, pair(&reply));
+        if (ex->deadline <= gm_now()) gm_channel_raise_timeout(ex->self);
     }
 }
 

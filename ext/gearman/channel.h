@@ -175,6 +175,9 @@ gm_io gm_channel_next(VALUE self, gm_reply *reply);
 /* gm_channel_next that waits until the deadline, as gm_channel_await does. GM_IO_TIMEOUT when it passed. */
 gm_io gm_channel_receive(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline);
 
+/* gm_channel_receive of what is for anybody in this conversation. */
+gm_io gm_channel_receive_own(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline);
+
 /* Sends one request (String) and returns the type and body of its reply; other packets are kept for read_response. */
 VALUE gm_channel_request(VALUE self, VALUE bytes, gm_deadline deadline);
 

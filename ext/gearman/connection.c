@@ -11,17 +11,21 @@
 #define LOOKED_AT_AFTER ((gm_deadline)1000000000)
 #define UNUSED_FOR (60 * LOOKED_AT_AFTER)
 
+/* How often late packets are read: a server that goes on talking is alive. */
+enum { LATE_READS = 64 };
+
 static ID id_channels, id_of_task, id_open_channel, id_released, id_waiting;
 
 /* Whether an idle channel that was silent for a while can carry another conversation. Late packets are dropped. */
 static VALUE alive(VALUE channel)
 {
     gm_reply reply;
-    gm_io result;
-    while ((result = gm_channel_fill(channel)) == GM_IO_OK) {
+    gm_io result = GM_IO_OK;
+    for (int reads = 0; result == GM_IO_OK && reads < LATE_READS; reads++) {
+        result = gm_channel_fill(channel);
         while (gm_channel_next(channel, &reply) == GM_IO_OK) continue;
     }
-    return result == GM_IO_AGAIN ? Qtrue : Qfalse;
+    return result == GM_IO_CLOSED ? Qfalse : Qtrue;
 }
 
 /* Takes a channel off the list. rb_ary_delete would yield it to the caller's block where it is not there any more. */
@@ -145,11 +149,10 @@ static VALUE submit(VALUE data)
     uint64_t start = gm_channel_queued(talk->channel);
     gm_channel_queue(talk->channel, talk->task->command, parts, count, 0);
     GM_TASK_GUARD(*talk->task);
+    gm_reply reply;
     gm_io result = gm_channel_flush(talk->channel, start, talk->deadline, GM_NEVER, true);
-    while (result == GM_IO_OK) {
-        gm_reply reply;
-        result = gm_channel_receive(talk->channel, &reply, 1, talk->deadline);
-        if (result != GM_IO_OK || reply.slot == GM_NOBODY) continue;
+    if (result == GM_IO_OK) result = gm_channel_receive_own(talk->channel, &reply, 1, talk->deadline);
+    if (result == GM_IO_OK) {
         if (reply.packet.command == GM_JOB_CREATED) return gm_str_new(reply.parts[0]);
         VALUE code = gm_str_new(reply.parts[0]), text = gm_str_new(reply.parts[1]);
         rb_exc_raise(rb_funcall(gm_eRefusedError, id_of_task, 3, code, text, talk->task->func));

@@ -560,19 +560,22 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
     /* An interrupt leaves what has happened already to the next run. */
     if (loop->returned) rb_ary_clear(loop->events);
     loop->returned = false;
+    bool read = false;
     for (;;) {
         bool again = turn(loop, loop->events);
         if (RARRAY_LEN(loop->events) > 0 || loop->open_count == 0 || unsent(loop) < wanted) {
             loop->returned = true;
             return loop->events;
         }
+        rb_thread_check_ints();
         if (loop->look_at <= gm_now()) {
-            if (!read_all(loop)) look_after(loop);
+            /* Once: there is no end to what comes from a server that talks faster than it is read. */
+            read = !read && read_all(loop);
+            if (!read) look_after(loop);
             continue;
         }
         bool waited = again || await(loop, gm_earlier(deadline, loop->look_at));
         if ((again || !waited) && deadline <= gm_now()) return Qnil;
-        rb_thread_check_ints();
     }
 }
 
@@ -601,8 +604,7 @@ static VALUE run_alone(VALUE data)
     size_t collect = 1;
     bool quick = lone->slot.plain && !gm_channel_eager(lone->channel);
     if (quick && gm_channel_fill(lone->channel) == GM_IO_AGAIN) collect = gm_channel_reply_size(lone->channel) + 1;
-    while (gm_channel_receive(lone->channel, &lone->reply, collect, lone->limit) == GM_IO_OK) {
-        if (lone->reply.slot == GM_NOBODY) continue;
+    while (gm_channel_receive_own(lone->channel, &lone->reply, collect, lone->limit) == GM_IO_OK) {
         gm_command command = lone->reply.packet.command;
         if (command == GM_JOB_CREATED && lone->slot.plain && !gm_is_background(lone->reply.request)) {
             lone->slot.created = true;

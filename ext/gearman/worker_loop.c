@@ -655,6 +655,11 @@ static outcome serve(VALUE self, worker_loop *loop, long index, gm_deadline dead
         default:
             log_packet(loop, index, &reply);
         }
+        if (stopping(loop)) return STOPPED;
+        if ((now = gm_now()) >= limit) {
+            lost(loop, index, channel, true);
+            return LOST;
+        }
     }
 }
 
@@ -821,7 +826,8 @@ static void give_back(worker_loop *loop)
         server_entry *server = &loop->servers[i];
         if (NIL_P(channel) || !flush_held(loop, i, channel)) continue;
         gm_reply reply;
-        while (server->owed > 0 && gm_channel_receive(channel, &reply, 1, deadline) == GM_IO_OK) {
+        while (server->owed > 0 && gm_now() < deadline &&
+               gm_channel_receive(channel, &reply, 1, deadline) == GM_IO_OK) {
             switch (reply.packet.command) {
             case GM_JOB_ASSIGN:
             case GM_JOB_ASSIGN_UNIQ:

@@ -134,19 +134,23 @@ RSpec.describe Gearman::Client, :quiet do
       end
     end
 
-    it "is kept in the face of a server that talks all the time", :process do
-      client = remember(described_class.new("127.0.0.1:#{talking_server("H:0")}"), :close)
-      client.task_create_timeout_sec = 0.2
-      calls = [
-        -> { client.do_task(Gearman::BackgroundTask.new("f")) },
-        -> { client.do_task(Gearman::Task.new("f"), 0.2) || raise(Gearman::SocketTimeoutError) }
-      ]
-      calls.each do |call|
-        calling = Thread.new(&call)
-        calling.report_on_exception = false
-        expect { calling.join(5) }.to raise_error(Gearman::Error)
-      ensure
-        calling&.kill
+    [[:work_status, "H:0", "1", "2"], [:noop]].each do |noise|
+      it "is kept in the face of a server that sends #{noise.first} all the time", :process do
+        client = remember(described_class.new("127.0.0.1:#{talking_server(*noise)}"), :close)
+        client.task_create_timeout_sec = 0.2
+        calls = [
+          -> { client.do_task(Gearman::BackgroundTask.new("f")) },
+          -> { client.job_status("H:2") },
+          -> { client.do_task(Gearman::Task.new("f"), 0.2) || raise(Gearman::SocketTimeoutError) },
+          -> { client.do_task(Gearman::Task.new("f"), 0.5) || raise(Gearman::SocketTimeoutError) }
+        ]
+        calls.each do |call|
+          calling = Thread.new(&call)
+          calling.report_on_exception = false
+          expect { calling.join(JobServers::PATIENCE) }.to raise_error(Gearman::Error)
+        ensure
+          calling&.kill
+        end
       end
     end
   end

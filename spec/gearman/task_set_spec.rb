@@ -267,7 +267,7 @@ RSpec.describe Gearman::TaskSet, :quiet do
     end
 
     it "is kept in the face of a server that talks all the time", :process do
-      client = remember(Gearman::Client.new("127.0.0.1:#{talking_server("H:1")}"), :close)
+      client = remember(Gearman::Client.new("127.0.0.1:#{talking_server(:work_status, "H:1", "1", "2")}"), :close)
       set = described_class.new(client)
       set.add_task(recording("f"))
       waiting = Thread.new { set.wait(0.3) }

@@ -140,6 +140,14 @@ RSpec.describe Gearman::Worker, :worker do
       expect_to_work(on: second)
       expect(logged(:warn).join).to include(fake.address)
     end
+
+    it "is not answered by a server that says something else again and again" do
+      options[:network_timeout_sec] = 0.2
+      talking = peer && Thread.new { loop { peer.respond(:noop) && sleep(0.02) } }
+      talking.report_on_exception = false
+      expect(fake.accept.receive_until(:grab_job_uniq)).not_to be_empty
+      talking.kill
+    end
   end
 
   describe "asleep" do

@@ -163,10 +163,10 @@ class ScriptedServer
     end
 
     # The port of a server in a process of its own, faster than its client: it takes a request, as job "H:1", and
-    # tells of the progress of a job for ever.
-    def talking_server(handle)
+    # sends the same packet for ever.
+    def talking_server(type, *parts)
       listener = TCPServer.new("127.0.0.1", 0)
-      pid = fork { ScriptedServer.talk(listener, ScriptedServer::Peer.packet(:work_status, handle, "1", "2") * 10_000) }
+      pid = fork { ScriptedServer.talk(listener, ScriptedServer::Peer.packet(type, *parts) * 10_000) }
       remember(-> { Process.kill("KILL", pid) && Process.wait(pid) }, :call)
       listener.local_address.ip_port
     ensure
