@@ -62,12 +62,18 @@ static VALUE take_idle(VALUE channels)
     return Qnil;
 }
 
+/* Whether somebody waits for a channel, which takes many. Who looks himself now and then is not told of the only one. */
+static bool awaited(VALUE self, VALUE channels)
+{
+    return RARRAY_LEN(channels) > 1 && RTEST(rb_ivar_get(self, id_waiting));
+}
+
 VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
 {
     VALUE channels = rb_ivar_get(self, id_channels);
     bool waited = false; /* first come, first served */
     for (;;) {
-        VALUE channel = waited || !RTEST(rb_ivar_get(self, id_waiting)) ? take_idle(channels) : Qnil;
+        VALUE channel = waited || !awaited(self, channels) ? take_idle(channels) : Qnil;
         if (!NIL_P(channel)) return channel;
         channel = rb_funcall(self, id_open_channel, 2, gm_seconds_until(deadline), waited ? Qtrue : Qfalse);
         waited = NIL_P(channel);
@@ -102,7 +108,7 @@ void gm_connection_release(VALUE self, VALUE channel)
     /* It must not go out with the next conversation's. Behind a close an interrupt may be raised. */
     if (unsent) gm_channel_close(channel);
     close_unused(channels);
-    if (RTEST(rb_ivar_get(self, id_waiting))) rb_funcall(self, id_released, 0);
+    if (awaited(self, channels)) rb_funcall(self, id_released, 0);
 }
 
 typedef struct {

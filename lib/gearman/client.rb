@@ -193,16 +193,10 @@ module Gearman
     # @raise (see #do_task)
     # @api private
     def submit_background(task)
-      handle = with_connection_for(task) do |connection|
-        if connection.is_a?(Connection)
-          connection.submit(task, @task_create_timeout_sec)
-        else
-          submit_by_request(connection, task, @task_create_timeout_sec)
-        end
+      handle = begin
+        submit(task, connection_for(task))
       rescue ServerDownException
-        raise
-      rescue NetworkError => e
-        raise NetworkError.in_doubt([e.message], [task])
+        with_connection_for(task) { |connection| submit(task, connection) }
       end
       task.handle_created(handle)
       handle
@@ -237,6 +231,8 @@ module Gearman
     # @raise [NoJobServersError, SocketTimeoutError] see {ConnectionPool#get_connection}
     # @api private
     def connection_for(task, deadline = nil)
+      return @connection_pool.get_connection(task.get_uniq_hash) unless deadline
+
       @connection_pool.get_connection(task.get_uniq_hash, remaining(deadline))
     end
 
@@ -263,6 +259,16 @@ module Gearman
     end
 
     private
+
+    def submit(task, connection)
+      return submit_by_request(connection, task, @task_create_timeout_sec) unless connection.is_a?(Connection)
+
+      connection.submit(task, @task_create_timeout_sec)
+    rescue ServerDownException
+      raise
+    rescue NetworkError => e
+      raise NetworkError.in_doubt([e.message], [task])
+    end
 
     def find_status(command, name, key)
       raise InvalidArgsError, "a #{name} is a String, not #{key.inspect}" unless key.is_a?(String)
