@@ -62,7 +62,8 @@ static VALUE take_idle(VALUE channels)
     return Qnil;
 }
 
-/* Whether somebody waits for a channel, which takes many. Who looks himself now and then is not told of the only one. */
+/* Whether somebody waits for a channel, which takes many. Who looks himself now and then is not told of the only one.
+ */
 static bool awaited(VALUE self, VALUE channels)
 {
     return RARRAY_LEN(channels) > 1 && RTEST(rb_ivar_get(self, id_waiting));

@@ -263,6 +263,13 @@ static VALUE loop_submit(VALUE self, VALUE connection, VALUE tasks, VALUE timeou
 /* call-seq: open -> how many tasks are in flight */
 static VALUE loop_open(VALUE self) { return UINT2NUM(get(self)->open_count); }
 
+/* call-seq: over? -> whether no task is in flight, and all that happened has been returned */
+static VALUE loop_over_p(VALUE self)
+{
+    task_loop *loop = get(self);
+    return loop->open_count == 0 && (loop->returned || RARRAY_LEN(loop->events) == 0) ? Qtrue : Qfalse;
+}
+
 /* call-seq: unsent -> how many bytes are queued and not sent yet */
 static VALUE loop_unsent(VALUE self) { return ULL2NUM(unsent(get(self))); }
 
@@ -581,7 +588,8 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
 
 /* A task that runs alone. */
 typedef struct {
-    VALUE klass, connection, tasks, task, channel, events;
+    VALUE klass, connection, tasks, task, channel;
+    VALUE result; /* nil: it has not completed */
     gm_task *read;
     gm_deadline patience, create_timeout, limit; /* intervals; until when it may run alone */
     task_slot slot;
@@ -612,8 +620,8 @@ static VALUE run_alone(VALUE data)
             continue;
         }
         if (command == GM_WORK_COMPLETE) {
+            lone->result = gm_str_new(lone->reply.parts[1]);
             lone->slot.open = false;
-            push_event(lone->events, gm_command_symbol(command), lone->task, gm_str_new(lone->reply.parts[1]), Qnil);
         } else {
             lone->replied = true;
         }
@@ -632,28 +640,24 @@ static void go_on(lone_task *lone)
     lone->slot.index = index_of(self, loop, lone->connection);
     keep_lease(self, &loop->lines[lone->slot.index], lone->channel);
     fill_slot(loop, vacant_slot(loop), lone->task, lone->slot);
-    RB_OBJ_WRITE(self, &loop->events, lone->events);
     if (lone->replied) add_reply(loop, loop->events, &lone->reply);
-    loop->returned = true;
     rb_yield(self);
 }
 
 /*
- * call-seq: call(connection, tasks, events, patience, create_timeout, timeout) { |loop| } -> nil
+ * call-seq: call(connection, tasks, patience, create_timeout, timeout) { |loop| } -> String or nil
  *
- * Submits the only one of the tasks, takes it out of the Array and waits for its end, without the cost of a loop. What
- * has happened goes to the Array of events as #run would return it. Where that is anything but completion, an interrupt
- * too, the block gets a loop that goes on with the task. The numbers of seconds and what is raised before are those of
- * new and #submit.
+ * Submits the only one of the tasks, takes it out of the Array and returns its result, without the cost of a loop.
+ * Where anything but completion happens, an interrupt too, the block gets a loop that goes on with the task. The
+ * numbers of seconds and what is raised before are those of new and #submit.
  */
-static VALUE loop_s_call(VALUE klass, VALUE connection, VALUE tasks, VALUE events, VALUE patience, VALUE create_timeout,
+static VALUE loop_s_call(VALUE klass, VALUE connection, VALUE tasks, VALUE patience, VALUE create_timeout,
                          VALUE timeout)
 {
-    Check_Type(events, T_ARRAY);
     VALUE task = rb_ary_entry(tasks, 0);
     gm_task read = gm_task_read(task);
     gm_deadline deadline = gm_deadline_in(timeout);
-    lone_task lone = {.klass = klass, .connection = connection, .tasks = tasks, .task = task, .events = events};
+    lone_task lone = {.klass = klass, .connection = connection, .tasks = tasks, .task = task, .result = Qnil};
     lone.read = &read;
     lone.patience = gm_interval(patience);
     lone.create_timeout = gm_interval(create_timeout);
@@ -669,7 +673,7 @@ static VALUE loop_s_call(VALUE klass, VALUE connection, VALUE tasks, VALUE event
         gm_connection_release(connection, lone.channel);
     }
     if (state) rb_jump_tag(state);
-    return Qnil;
+    return lone.result;
 }
 
 /* call-seq: release -> nil; gives the channels back, and whatever is still owed on them to nobody */
@@ -700,10 +704,11 @@ void Init_gearman_task_loop(void)
     VALUE cTaskLoop = rb_define_class_under(gm_mGearman, "TaskLoop", rb_cObject);
     rb_define_alloc_func(cTaskLoop, loop_allocate);
     rb_undef_method(cTaskLoop, "initialize_copy");
-    rb_define_singleton_method(cTaskLoop, "call", loop_s_call, 6);
+    rb_define_singleton_method(cTaskLoop, "call", loop_s_call, 5);
     rb_define_method(cTaskLoop, "initialize", loop_initialize, 2);
     rb_define_method(cTaskLoop, "submit", loop_submit, 4);
     rb_define_method(cTaskLoop, "open", loop_open, 0);
+    rb_define_method(cTaskLoop, "over?", loop_over_p, 0);
     rb_define_method(cTaskLoop, "unsent", loop_unsent, 0);
     rb_define_method(cTaskLoop, "run", loop_run, -1);
     rb_define_method(cTaskLoop, "release", loop_release, 0);

@@ -67,6 +67,7 @@ typedef struct {
     VALUE status;            /* Symbol: what it does */
     VALUE job;               /* the running Job, or nil */
     VALUE func;              /* the function of the last job, or nil */
+    VALUE ability;           /* its Ability, nil: not known, or to be looked up again */
     gm_deadline began;       /* when it did; 0: none is running */
     gm_deadline turned;      /* when the loop last went round */
     gm_deadline phase;       /* its part of a second */
@@ -102,6 +103,7 @@ static void loop_mark(void *data)
     rb_gc_mark_movable(loop->owner);
     rb_gc_mark_movable(loop->job);
     rb_gc_mark_movable(loop->func);
+    rb_gc_mark_movable(loop->ability);
     rb_gc_mark_movable(loop->connections);
     rb_gc_mark_movable(loop->channels);
     rb_gc_mark_movable(loop->held_on);
@@ -115,6 +117,7 @@ static void loop_compact(void *data)
     loop->owner = rb_gc_location(loop->owner);
     loop->job = rb_gc_location(loop->job);
     loop->func = rb_gc_location(loop->func);
+    loop->ability = rb_gc_location(loop->ability);
     loop->connections = rb_gc_location(loop->connections);
     loop->channels = rb_gc_location(loop->channels);
     loop->held_on = rb_gc_location(loop->held_on);
@@ -151,7 +154,8 @@ static VALUE loop_allocate(VALUE klass)
 {
     worker_loop *loop;
     VALUE self = TypedData_Make_Struct(klass, worker_loop, &loop_type, loop);
-    loop->worker = loop->owner = loop->job = loop->func = loop->connections = loop->channels = loop->held_on = Qnil;
+    loop->worker = loop->owner = loop->job = loop->func = loop->ability = loop->connections = loop->channels =
+        loop->held_on = Qnil;
     loop->status = sym_preparing;
     return self;
 }
@@ -205,6 +209,7 @@ static bool changed(worker_loop *loop) { return loop->attentive && RTEST(rb_ivar
 static void look_up(worker_loop *loop)
 {
     loop->scheduled = RTEST(rb_ivar_get(loop->worker, id_scheduled));
+    loop->ability = Qnil;
     loop->has_callbacks = false;
     for (int i = 0; i < CALLBACKS; i++) {
         if (RTEST(rb_ivar_get(loop->worker, callbacks[i].variable))) loop->has_callbacks = true;
@@ -424,10 +429,25 @@ static VALUE call_user(worker_loop *loop, VALUE channel, VALUE (*function)(VALUE
     rb_jump_tag(state);
 }
 
-static VALUE ability_of(worker_loop *loop, VALUE func)
+/* Takes the name of the function of a job, which is mostly that of the job before. */
+static void take_function(VALUE self, worker_loop *loop, gm_slice name)
 {
-    VALUE ability = rb_hash_lookup(rb_ivar_get(loop->worker, id_abilities), func);
-    return NIL_P(ability) ? rb_hash_lookup(rb_ivar_get(loop->owner, id_retired), func) : ability;
+    VALUE last = loop->func;
+    if (!NIL_P(last) && (size_t)RSTRING_LEN(last) == name.length && !memcmp(RSTRING_PTR(last), name.bytes, name.length))
+        return;
+    RB_OBJ_WRITE(self, &loop->func,
+                 rb_enc_interned_str((const char *)name.bytes, (long)name.length, rb_utf8_encoding()));
+    loop->ability = Qnil;
+}
+
+/* The Ability of that function, or nil. */
+static VALUE current_ability(VALUE self, worker_loop *loop)
+{
+    if (!NIL_P(loop->ability) && !loop->attentive) return loop->ability;
+    VALUE ability = rb_hash_lookup(rb_ivar_get(loop->worker, id_abilities), loop->func);
+    if (NIL_P(ability)) ability = rb_hash_lookup(rb_ivar_get(loop->owner, id_retired), loop->func);
+    RB_OBJ_WRITE(self, &loop->ability, ability);
+    return ability;
 }
 
 /* Whether it is time for the other order of functions, which cannot be changed while a job is under way. */
@@ -501,26 +521,15 @@ static void hand_over(worker_loop *loop, long index, VALUE channel, const gm_rep
     if (!gm_channel_usable(channel)) lost(loop, index, channel, false);
 }
 
-/* The name of a function, which is mostly that of the job before. */
-static VALUE function_name(VALUE self, worker_loop *loop, gm_slice name)
-{
-    VALUE last = loop->func;
-    if (NIL_P(last) || (size_t)RSTRING_LEN(last) != name.length || memcmp(RSTRING_PTR(last), name.bytes, name.length)) {
-        last = rb_enc_interned_str((const char *)name.bytes, (long)name.length, rb_utf8_encoding());
-        RB_OBJ_WRITE(self, &loop->func, last);
-    }
-    return last;
-}
-
 /* Runs a job and answers it. */
 static void run_job(VALUE self, worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
 {
     gm_command command = reply->packet.command;
-    VALUE func = function_name(self, loop, reply->parts[1]);
+    take_function(self, loop, reply->parts[1]);
     VALUE data = gm_str_new(reply->parts[gm_command_parts(gm_command_find(command)) - 1]);
     gm_slice unique = command == GM_JOB_ASSIGN ? (gm_slice){NULL, 0} : reply->parts[2];
-    VALUE job = gm_job_new(loop->worker, channel, func, data, reply->parts[0], unique);
-    VALUE ability = ability_of(loop, func);
+    VALUE job = gm_job_new(loop->worker, channel, loop->func, data, reply->parts[0], unique);
+    VALUE ability = current_ability(self, loop);
     if (NIL_P(ability) || loop->verbose) log_packet(loop, index, reply);
     run_callback(loop, ASSIGNED);
     VALUE result = Qnil;
@@ -551,7 +560,8 @@ static void run_job(VALUE self, worker_loop *loop, long index, VALUE channel, co
 
 static bool is_scheduled(VALUE self, worker_loop *loop, gm_slice name)
 {
-    VALUE ability = ability_of(loop, function_name(self, loop, name));
+    take_function(self, loop, name);
+    VALUE ability = current_ability(self, loop);
     return !NIL_P(ability) && RTEST(rb_ivar_get(ability, id_scheduled));
 }
 

@@ -31,8 +31,7 @@ module Gearman
     # @param client [Client]
     def initialize(client)
       @client = client
-      @waiting = @loop = @events = @last_result = @in_doubt = nil
-      @failed = false
+      @waiting = @last_result = nil # a single task that completes needs no other variable, and none is made
     end
 
     # Adds a task. One that nobody waits for is submitted now, unless no server can be reached: then it stays
@@ -72,8 +71,8 @@ module Gearman
     # @raise [RefusedError] when a server refuses a task, which has left the set
     def wait(timeout = 1)
       deadline = timeout && (now + timeout)
-      run_alone(deadline) if @loop.nil? && @waiting&.size == 1
       dispatch if @events
+      run_alone(deadline) if @loop.nil? && @waiting&.size == 1
       while pending?
         submit_waiting(deadline) if waiting?
         return false unless something_happened?(deadline)
@@ -101,14 +100,15 @@ module Gearman
     #
     # @return [void]
     def give_up
-      release_loop
-      @waiting = @events = nil
+      release_loop if @loop
+      @waiting = nil
+      @events = nil if @events
     end
 
     private
 
     def pending?
-      waiting? || in_flight.positive?
+      waiting? || (@loop && !@loop.over?)
     end
 
     def submitted_alone?(task)
@@ -126,14 +126,14 @@ module Gearman
       connection = @client.connection_for(task, deadline)
       return unless connection.is_a?(Connection)
 
-      @position = 0
-      @events = []
       limit = @client.task_create_timeout_sec
-      TaskLoop.call(connection, @waiting, @events, PATIENCE, limit, remaining(deadline)) { |loop| @loop = loop }
+      result = TaskLoop.call(connection, @waiting, PATIENCE, limit, remaining(deadline)) { |loop| @loop = loop }
     rescue NoJobServersError
       raise
     rescue Error
       raise unless @waiting.first.equal?(task) # what interrupts the wait may be of any class
+    else
+      completed(task, result) if result
     end
 
     def submit_waiting(deadline)
@@ -202,10 +202,7 @@ module Gearman
 
     def receive(event, task, one, other)
       case event
-      when :work_complete
-        task.handle_completion(one)
-        @last_result = one
-        @failed = true unless task.successful
+      when :work_complete then completed(task, one)
       when :unsent
         other.lost
         (@waiting ||= []) << task
@@ -221,6 +218,12 @@ module Gearman
       end
     end
 
+    def completed(task, result)
+      task.handle_completion(result)
+      @last_result = result
+      @failed = true unless task.successful
+    end
+
     def settle(task, state)
       case state
       when :retry then (@waiting ||= []) << task
@@ -229,16 +232,16 @@ module Gearman
     end
 
     def finish
-      release_loop
+      release_loop if @loop
       failed = @failed
-      @failed = false
+      @failed = false if failed
       raise_doubt if @in_doubt
       logger.warn { "a task of the set has failed" } if failed
       !failed
     end
 
     def release_loop
-      @loop&.release
+      @loop.release
       @loop = nil
     end
 

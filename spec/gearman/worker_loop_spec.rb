@@ -335,6 +335,20 @@ RSpec.describe Gearman::Worker, :worker do
     end
   end
 
+  describe "replacing a function" do
+    it "counts from the next job on" do
+      expect_to_work
+      %i[upcase swapcase].each do |change|
+        worker.worker.add_ability("f") { |data, _job| data.public_send(change) }
+        2.times do
+          assign("Data")
+          expect(peer.receive_until(:work_complete).last).to eq([:work_complete, "H:1", "Data".public_send(change)])
+          peer.receive_until(:grab_job_uniq)
+        end
+      end
+    end
+  end
+
   describe "bytes that are not the protocol" do
     {
       "text" => "ERR UNKNOWN_COMMAND Unknown+server+command\r\n",
