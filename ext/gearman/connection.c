@@ -115,7 +115,8 @@ void gm_connection_release(VALUE self, VALUE channel)
 typedef struct {
     VALUE self, channel;
     VALUE bytes;   /* what exchange() sends */
-    gm_task *task; /* what submit() submits */
+    VALUE task;    /* what submit() submits */
+    gm_task *read; /* of that task */
     gm_deadline deadline;
 } conversation;
 
@@ -152,17 +153,19 @@ static VALUE submit(VALUE data)
 {
     conversation *talk = (conversation *)data;
     gm_slice parts[GM_MAX_ARGUMENTS];
-    size_t count = gm_task_parts(talk->task, parts);
+    size_t count = gm_task_parts(talk->read, parts);
     uint64_t start = gm_channel_queued(talk->channel);
-    gm_channel_queue(talk->channel, talk->task->command, parts, count, 0);
-    GM_TASK_GUARD(*talk->task);
+    gm_channel_queue(talk->channel, talk->read->command, parts, count, 0);
+    GM_TASK_GUARD(*talk->read);
     gm_reply reply;
     gm_io result = gm_channel_flush(talk->channel, start, talk->deadline, GM_NEVER, true);
     if (result == GM_IO_OK) result = gm_channel_receive_own(talk->channel, &reply, 1, talk->deadline);
     if (result == GM_IO_OK) {
-        if (reply.packet.command == GM_JOB_CREATED) return gm_str_new(reply.parts[0]);
+        if (reply.packet.command == GM_JOB_CREATED) {
+            return gm_task_note_handle(talk->task, reply.parts[0]) ? Qnil : gm_str_new(reply.parts[0]);
+        }
         VALUE code = gm_str_new(reply.parts[0]), text = gm_str_new(reply.parts[1]);
-        rb_exc_raise(rb_funcall(gm_eRefusedError, id_of_task, 3, code, text, talk->task->func));
+        rb_exc_raise(rb_funcall(gm_eRefusedError, id_of_task, 3, code, text, talk->read->func));
     }
     if (result == GM_IO_TIMEOUT) gm_channel_raise_timeout(talk->channel);
     if (gm_channel_sent(talk->channel) <= start) gm_channel_raise_unsent(talk->channel);
@@ -170,17 +173,17 @@ static VALUE submit(VALUE data)
 }
 
 /*
- * call-seq: submit(task, timeout) -> String
+ * call-seq: submit(task, timeout) -> String or nil
  *
- * Queues a background or scheduled job, as a conversation of its own, and returns its handle.
+ * Queues a background or scheduled job, as a conversation of its own. Returns its handle if the task has to be told.
  * Raises ServerDownException when nothing was sent, NetworkError when the outcome is unknown.
  */
 static VALUE connection_submit(VALUE self, VALUE task, VALUE timeout)
 {
-    conversation talk = {.self = self, .deadline = gm_deadline_in(timeout)};
+    conversation talk = {.self = self, .task = task, .deadline = gm_deadline_in(timeout)};
     gm_task read = gm_task_read(task);
     talk.channel = gm_connection_lease(self, talk.deadline);
-    talk.task = &read;
+    talk.read = &read;
     return rb_ensure(submit, (VALUE)&talk, end_conversation, (VALUE)&talk);
 }
 

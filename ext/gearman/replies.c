@@ -195,8 +195,8 @@ void gm_replies_disown(gm_replies *replies, uint32_t slot)
 static open_job *find_job(gm_replies *replies, gm_slice handle)
 {
     st_data_t found;
-    if (!replies->jobs || !st_lookup(replies->jobs, (st_data_t)&handle, &found)) return NULL;
-    return (open_job *)found;
+    if (!replies->jobs || replies->jobs->num_entries == 0) return NULL;
+    return st_lookup(replies->jobs, (st_data_t)&handle, &found) ? (open_job *)found : NULL;
 }
 
 static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
@@ -208,7 +208,7 @@ static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
         *job = (open_job){.count = 1, .capacity = 1, .first = slot, .handle = {job->bytes, handle.length}};
         job->slots = &job->first;
         memcpy(job->bytes, handle.bytes, handle.length);
-        st_insert(replies->jobs, (st_data_t)&job->handle, (st_data_t)job);
+        st_add_direct(replies->jobs, (st_data_t)&job->handle, (st_data_t)job);
         return;
     }
     if (job->count == job->capacity) {
@@ -222,28 +222,35 @@ static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
     job->slots[job->count++] = slot;
 }
 
+/* Ends one slot of the job of a handle, and with the last one the job. Returns which. */
+static uint32_t close_slot(gm_replies *replies, gm_slice handle)
+{
+    st_data_t key = (st_data_t)&handle, found;
+    if (!replies->jobs || !st_delete(replies->jobs, &key, &found)) return GM_NOBODY;
+    open_job *job = (open_job *)found;
+    uint32_t slot = job->slots[0];
+    if (--job->count == 0) {
+        free_job(job);
+        return slot;
+    }
+    memmove(job->slots, job->slots + 1, job->count * sizeof(*job->slots));
+    job->turn = 0;
+    st_add_direct(replies->jobs, (st_data_t)&job->handle, (st_data_t)job);
+    return slot;
+}
+
 /* Which slot a packet of an open job is for: they take turns; one that ends the job ends one slot. */
 static uint32_t deal(gm_replies *replies, const gm_packet *packet, gm_slice handle)
 {
-    open_job *job = find_job(replies, handle);
-    if (!job) return GM_NOBODY;
     switch (packet->command) {
     case GM_WORK_COMPLETE:
     case GM_WORK_FAIL:
-    case GM_WORK_EXCEPTION: {
-        uint32_t slot = job->slots[0];
-        job->count--;
-        memmove(job->slots, job->slots + 1, job->count * sizeof(*job->slots));
-        job->turn = 0;
-        if (job->count == 0) {
-            st_data_t key = (st_data_t)&job->handle;
-            st_delete(replies->jobs, &key, NULL);
-            free_job(job);
-        }
-        return slot;
+    case GM_WORK_EXCEPTION:
+        return close_slot(replies, handle);
+    default: {
+        open_job *job = find_job(replies, handle);
+        return job ? job->slots[job->turn++ % job->count] : GM_NOBODY;
     }
-    default:
-        return job->slots[job->turn++ % job->count];
     }
 }
 

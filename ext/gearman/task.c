@@ -13,7 +13,6 @@ typedef enum {
     ARG,
     HASH,
     BACKGROUND,
-    HANDLE,
     ON_COMPLETE,
     NEAR, /* how many they are */
     UNIQ = NEAR,
@@ -24,6 +23,7 @@ typedef enum {
     RETRY_COUNT,
     RETRIES_DONE,
     ERROR,
+    HANDLE,
     ON_FAIL,
     ON_RETRY,
     ON_STATUS,
@@ -35,10 +35,15 @@ typedef enum {
     FAR = FIELDS - NEAR
 } task_field;
 
+enum { NOTED_SIZE = 47 };
+
 typedef struct {
     VALUE near[NEAR];
     VALUE *far; /* NULL: all of them are nil */
     bool successful;
+    /* The handle, while nobody has asked for a String of it. */
+    uint8_t noted;
+    char noted_handle[NOTED_SIZE];
 } task_state;
 
 static struct {
@@ -145,6 +150,8 @@ static VALUE task_initialize_copy(VALUE self, VALUE other)
     check(other);
     for (int i = 0; i < FIELDS; i++) write_field(self, (task_field)i, read_field(other, (task_field)i));
     get(self)->successful = get(other)->successful;
+    get(self)->noted = get(other)->noted;
+    memcpy(get(self)->noted_handle, get(other)->noted_handle, NOTED_SIZE);
     return self;
 }
 
@@ -253,7 +260,6 @@ static VALUE background_task_initialize(int argc, VALUE *argv, VALUE self)
 
 READER(func, FUNC)
 READER(arg, ARG)
-READER(handle, HANDLE)
 READER(uniq, UNIQ)
 WRITER(uniq, UNIQ)
 READER(priority, PRIORITY)
@@ -263,6 +269,16 @@ READER(epoch, EPOCH)
 WRITER(epoch, EPOCH)
 READER(error, ERROR)
 WRITER(error, ERROR)
+
+/* call-seq: handle -> String or nil */
+static VALUE task_handle(VALUE self)
+{
+    const task_state *t = get(self);
+    VALUE handle = read_field(self, HANDLE);
+    if (!NIL_P(handle) || t->noted == 0) return handle;
+    handle = gm_str_new((gm_slice){(const uint8_t *)t->noted_handle, t->noted});
+    return OBJ_FROZEN(self) ? handle : write_field(self, HANDLE, handle);
+}
 
 static VALUE task_set_priority(VALUE self, VALUE value) { return write_field(self, PRIORITY, valid_priority(value)); }
 
@@ -438,6 +454,16 @@ gm_task gm_task_read(VALUE self)
                  RSTRING_LEN(read.unique), GM_MAX_UNIQUE_SIZE, read.unique);
     }
     return read;
+}
+
+bool gm_task_note_handle(VALUE self, gm_slice handle)
+{
+    if (handle.length > NOTED_SIZE || OBJ_FROZEN(self) || !gm_task_plain(self)) return false;
+    task_state *t = get(self);
+    write_field(self, HANDLE, Qnil);
+    memcpy(t->noted_handle, handle.bytes, handle.length);
+    t->noted = (uint8_t)handle.length;
+    return true;
 }
 
 bool gm_task_plain(VALUE self)

@@ -19,6 +19,12 @@ gm_task gm_task_read(VALUE task);
 /* Whether nobody wants to hear of its JOB_CREATED: its class is one of the library's own, and it has no on_created. */
 bool gm_task_plain(VALUE task);
 
+/*
+ * Notes the handle (copied) of a task that nobody wants to hear of it. Returns false, with nothing done, where it has
+ * to be told with handle_created.
+ */
+bool gm_task_note_handle(VALUE task, gm_slice handle);
+
 /* Fills `parts` with slices of what gm_task_read gave and returns their number. */
 size_t gm_task_parts(const gm_task *task, gm_slice parts[GM_MAX_ARGUMENTS]);
 

@@ -189,17 +189,16 @@ module Gearman
     # Submits one task that nobody waits for.
     #
     # @param task [Task]
-    # @return [String] its handle
+    # @return [void]
     # @raise (see #do_task)
     # @api private
     def submit_background(task)
       handle = begin
-        submit(task, connection_for(task))
+        submit(task, @connection_pool.get_connection(task.get_uniq_hash))
       rescue ServerDownException
         with_connection_for(task) { |connection| submit(task, connection) }
       end
-      task.handle_created(handle)
-      handle
+      task.handle_created(handle) if handle
     end
 
     # Calls the block with the server for a task, and with the next when that one is lost before anything was
@@ -260,6 +259,7 @@ module Gearman
 
     private
 
+    # Returns the handle, if the task has to be told of it.
     def submit(task, connection)
       return submit_by_request(connection, task, @task_create_timeout_sec) unless connection.is_a?(Connection)
 
