@@ -14,7 +14,7 @@
 /* How often late packets are read: a server that goes on talking is alive. */
 enum { LATE_READS = 64 };
 
-static ID id_channels, id_of_task, id_open_channel, id_released, id_waiting;
+static ID id_channels, id_get_connection, id_of_task, id_open_channel, id_released, id_waiting;
 
 /* Whether an idle channel that was silent for a while can carry another conversation. Late packets are dropped. */
 static VALUE alive(VALUE channel)
@@ -173,15 +173,18 @@ static VALUE submit(VALUE data)
 }
 
 /*
- * call-seq: submit(task, timeout) -> String or nil
+ * call-seq: Connection.submit(pool, task, timeout) { |stand_in| } -> String or nil
  *
- * Queues a background or scheduled job, as a conversation of its own. Returns its handle if the task has to be told.
- * Raises ServerDownException when nothing was sent, NetworkError when the outcome is unknown.
+ * Submits a background or scheduled task to the server that the pool has for it, as a conversation of its own. Returns
+ * the handle if the task has to be told. Raises ServerDownException when nothing was sent, NetworkError when the
+ * outcome is unknown. Where the pool has anything else than a Connection, the block is asked.
  */
-static VALUE connection_submit(VALUE self, VALUE task, VALUE timeout)
+static VALUE connection_s_submit(VALUE klass, VALUE pool, VALUE task, VALUE timeout)
 {
-    conversation talk = {.self = self, .task = task, .deadline = gm_deadline_in(timeout)};
     gm_task read = gm_task_read(task);
+    VALUE self = rb_funcall(pool, id_get_connection, 1, read.unique);
+    if (!RTEST(rb_obj_is_kind_of(self, klass))) return rb_yield(self);
+    conversation talk = {.self = self, .task = task, .deadline = gm_deadline_in(timeout)};
     talk.channel = gm_connection_lease(self, talk.deadline);
     talk.read = &read;
     return rb_ensure(submit, (VALUE)&talk, end_conversation, (VALUE)&talk);
@@ -216,13 +219,14 @@ static VALUE connection_release(VALUE self, VALUE channel)
 void Init_gearman_connection(void)
 {
     id_channels = rb_intern("@channels");
+    id_get_connection = rb_intern("get_connection");
     id_open_channel = rb_intern("open_channel");
     id_of_task = rb_intern("of_task");
     id_released = rb_intern("channel_released");
     id_waiting = rb_intern("@waiting");
     VALUE cConnection = rb_define_class_under(gm_mGearman, "Connection", rb_cObject);
+    rb_define_singleton_method(cConnection, "submit", connection_s_submit, 3);
     rb_define_method(cConnection, "exchange", connection_exchange, -1);
-    rb_define_method(cConnection, "submit", connection_submit, 2);
     rb_define_method(cConnection, "idle?", connection_idle_p, 0);
     rb_define_method(cConnection, "lease", connection_lease, -1);
     rb_define_method(cConnection, "release", connection_release, 1);

@@ -193,10 +193,16 @@ module Gearman
     # @raise (see #do_task)
     # @api private
     def submit_background(task)
-      handle = begin
-        submit(task, @connection_pool.get_connection(task.get_uniq_hash))
-      rescue ServerDownException
-        with_connection_for(task) { |connection| submit(task, connection) }
+      lost = 0
+      begin
+        handle = Connection.submit(@connection_pool, task, @task_create_timeout_sec) do |stand_in|
+          submit_by_request(stand_in, task, @task_create_timeout_sec)
+        end
+      rescue ServerDownException => e
+        count_lost(lost += 1, task, e)
+        retry
+      rescue NetworkError => e
+        raise NetworkError.in_doubt([e.message], [task])
       end
       task.handle_created(handle) if handle
     end
@@ -217,9 +223,7 @@ module Gearman
       begin
         yield connection_for(task, deadline)
       rescue ServerDownException => e
-        raise if (lost += 1) > MAX_LOST
-
-        logger.info { "#{task.func} goes to another connection: #{e.message}" }
+        count_lost(lost += 1, task, e)
         retry
       end
     end
@@ -230,9 +234,7 @@ module Gearman
     # @raise [NoJobServersError, SocketTimeoutError] see {ConnectionPool#get_connection}
     # @api private
     def connection_for(task, deadline = nil)
-      return @connection_pool.get_connection(task.get_uniq_hash) unless deadline
-
-      @connection_pool.get_connection(task.get_uniq_hash, remaining(deadline))
+      @connection_pool.get_connection(task.get_uniq_hash, deadline && remaining(deadline))
     end
 
     # @return [Boolean] whether all tasks go to the same server
@@ -259,15 +261,10 @@ module Gearman
 
     private
 
-    # Returns the handle, if the task has to be told of it.
-    def submit(task, connection)
-      return submit_by_request(connection, task, @task_create_timeout_sec) unless connection.is_a?(Connection)
+    def count_lost(lost, task, error)
+      raise error if lost > MAX_LOST
 
-      connection.submit(task, @task_create_timeout_sec)
-    rescue ServerDownException
-      raise
-    rescue NetworkError => e
-      raise NetworkError.in_doubt([e.message], [task])
+      logger.info { "#{task.func} goes to another connection: #{error.message}" }
     end
 
     def find_status(command, name, key)
