@@ -85,8 +85,8 @@ task :memcheck do
 end
 
 # What Ruby's functions allocate is Ruby's to free, and what is left of it at the end depends on when the collector ran.
-# Ours is what comes from its allocators, and the structs in its objects.
-RUBYS_OWN = /\A(?!ruby_x|ruby_strdup|rb_data_)/
+# Ours is what comes from its allocators, the structs in its objects and the tables that we make.
+RUBYS_OWN = /\A(?!ruby_x|ruby_strdup|rb_data_|rb_st_|objspace_|rb_gc_impl_)/
 
 # ruby_memcheck does not know Ruby's library by the name that it has on Debian.
 module SharedRuby

@@ -16,7 +16,7 @@
 #define MSG_NOSIGNAL 0 /* Ruby ignores SIGPIPE in a handler of its own */
 #endif
 
-enum { WRITE_SIZE = 64 * 1024, BUSY_CAPACITY = 4 * 1024 * 1024 };
+enum { WRITE_SIZE = 64 * 1024, BUSY_CAPACITY = 4 * 1024 * 1024, READ_AHEAD = 64 * 1024 * 1024 };
 
 static VALUE cChannel, cBasicSocket;
 static ID id_OpenSSL, id_OpenSSLError, id_close, id_handle_interrupt, id_read_nonblock, id_readpartial, id_to_io,
@@ -563,13 +563,18 @@ static VALUE flush_slowly(VALUE data)
         uint64_t before = ch->sent;
         if (gm_channel_send(flush->self) == GM_IO_CLOSED) return INT2FIX(GM_IO_CLOSED);
         if (ch->sent >= flush->end) return INT2FIX(GM_IO_OK);
-        if (ch->sent > before) deadline = gm_earlier(flush->deadline, gm_deadline_after(flush->patience));
-        int events = ch->write_events | (flush->duplex ? ch->read_events : 0);
+        if (ch->sent > before) {
+            deadline = gm_earlier(flush->deadline, gm_deadline_after(flush->patience));
+        } else if (deadline <= gm_now()) {
+            return INT2FIX(GM_IO_TIMEOUT);
+        }
+        bool reads = flush->duplex && gm_parser_rest(&ch->parser).length < READ_AHEAD;
+        int events = ch->write_events | (reads ? ch->read_events : 0);
         wake_at(ch, 1);
         int ready = gm_wait(ch->wait_io, events, deadline);
         if (ready == 0) return INT2FIX(GM_IO_TIMEOUT);
         if (ready == GM_WAIT_CLOSED) return INT2FIX(fail(flush->self, EBADF));
-        if (flush->duplex && (ready & ch->read_events) && gm_channel_fill(flush->self) == GM_IO_CLOSED) {
+        if (reads && (ready & ch->read_events) && gm_channel_fill(flush->self) == GM_IO_CLOSED) {
             return INT2FIX(GM_IO_CLOSED);
         }
     }

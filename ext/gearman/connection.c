@@ -25,7 +25,7 @@ static VALUE alive(VALUE channel)
         result = gm_channel_fill(channel);
         while (gm_channel_next(channel, &reply) == GM_IO_OK) continue;
     }
-    return result == GM_IO_CLOSED ? Qfalse : Qtrue;
+    return gm_channel_usable(channel) ? Qtrue : Qfalse;
 }
 
 /* Takes a channel off the list. rb_ary_delete would yield it to the caller's block where it is not there any more. */
@@ -62,8 +62,7 @@ static VALUE take_idle(VALUE channels)
     return Qnil;
 }
 
-/* Whether somebody waits for a channel, which takes many. Who looks himself now and then is not told of the only one.
- */
+/* Whether somebody waits for a channel, which needs MAX_CHANNELS in use: with a single one it is not looked up. */
 static bool awaited(VALUE self, VALUE channels)
 {
     return RARRAY_LEN(channels) > 1 && RTEST(rb_ivar_get(self, id_waiting));

@@ -35,14 +35,14 @@ typedef enum {
     FAR = FIELDS - NEAR
 } task_field;
 
-enum { NOTED_SIZE = 47 };
+enum { NOTED_SIZE = 47 }; /* bytes of a handle that are kept in the task itself: few are longer */
 
 typedef struct {
     VALUE near[NEAR];
     VALUE *far; /* NULL: all of them are nil */
     bool successful;
-    /* The handle, while nobody has asked for a String of it. */
-    uint8_t noted;
+    /* The handle, from which the String is made that somebody asks for. */
+    uint8_t noted; /* its size */
     char noted_handle[NOTED_SIZE];
 } task_state;
 
@@ -458,7 +458,7 @@ gm_task gm_task_read(VALUE self)
 
 bool gm_task_note_handle(VALUE self, gm_slice handle)
 {
-    if (handle.length > NOTED_SIZE || OBJ_FROZEN(self) || !gm_task_plain(self)) return false;
+    if (handle.length == 0 || handle.length > NOTED_SIZE || OBJ_FROZEN(self) || !gm_task_plain(self)) return false;
     task_state *t = get(self);
     write_field(self, HANDLE, Qnil);
     memcpy(t->noted_handle, handle.bytes, handle.length);

@@ -20,8 +20,8 @@ gm_task gm_task_read(VALUE task);
 bool gm_task_plain(VALUE task);
 
 /*
- * Notes the handle (copied) of a task that nobody wants to hear of it. Returns false, with nothing done, where it has
- * to be told with handle_created.
+ * Notes the handle of a background task, as a copy. Returns false, with nothing done, where somebody wants to hear of
+ * it (gm_task_plain), and for a handle of unusual size: handle_created has to be called then.
  */
 bool gm_task_note_handle(VALUE task, gm_slice handle);
 

@@ -18,6 +18,8 @@ enum {
     /* After how many waits results are collected again that did not come together, the first time and at most. */
     SINGLY = 64,
     MAX_SINGLY = 65536,
+    /* How often what has come is read before a server is found to be late: there may be no end to it. */
+    LATE_READS = 1024,
 };
 
 /* A task in flight. */
@@ -567,7 +569,7 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
     /* An interrupt leaves what has happened already to the next run. */
     if (loop->returned) rb_ary_clear(loop->events);
     loop->returned = false;
-    bool read = false;
+    int reads = 0;
     for (;;) {
         bool again = turn(loop, loop->events);
         if (RARRAY_LEN(loop->events) > 0 || loop->open_count == 0 || unsent(loop) < wanted) {
@@ -576,9 +578,9 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
         }
         rb_thread_check_ints();
         if (loop->look_at <= gm_now()) {
-            /* Once: there is no end to what comes from a server that talks faster than it is read. */
-            read = !read && read_all(loop);
-            if (!read) look_after(loop);
+            if (reads++ < LATE_READS && read_all(loop)) continue;
+            look_after(loop);
+            reads = 0;
             continue;
         }
         bool waited = again || await(loop, gm_earlier(deadline, loop->look_at));
@@ -594,20 +596,20 @@ typedef struct {
     gm_deadline patience, create_timeout, limit; /* intervals; until when it may run alone */
     task_slot slot;
     gm_reply reply;
-    bool replied; /* `reply` is what the loop is to begin with */
+    bool replied;  /* `reply` is what the loop is to begin with */
+    bool released; /* the channel was given back */
 } lone_task;
 
 /* Submits the task and waits for its result, until anything else happens. */
-static VALUE run_alone(VALUE data)
+static void submit_alone(lone_task *lone)
 {
-    lone_task *lone = (lone_task *)data;
     gm_slice parts[GM_MAX_ARGUMENTS];
     size_t count = gm_task_parts(lone->read, parts);
     gm_channel_queue(lone->channel, lone->read->command, parts, count, 0);
     GM_TASK_GUARD(*lone->read);
     lone->slot.open = true;
     rb_ary_shift(lone->tasks);
-    if (gm_channel_send(lone->channel) != GM_IO_OK) return Qnil;
+    if (gm_channel_send(lone->channel) != GM_IO_OK) return;
     /* A quick job's result follows its JOB_CREATED at once: one wake for both, unless that is there already. */
     size_t collect = 1;
     bool quick = lone->slot.plain && !gm_channel_eager(lone->channel);
@@ -627,6 +629,19 @@ static VALUE run_alone(VALUE data)
         }
         break;
     }
+}
+
+static void release_alone(lone_task *lone)
+{
+    lone->released = true;
+    gm_connection_release(lone->connection, lone->channel);
+}
+
+static VALUE run_alone(VALUE data)
+{
+    lone_task *lone = (lone_task *)data;
+    submit_alone(lone);
+    if (!lone->slot.open) release_alone(lone);
     return Qnil;
 }
 
@@ -637,10 +652,14 @@ static void go_on(lone_task *lone)
     task_loop *loop = get(self);
     loop->patience = lone->patience;
     loop->create_timeout = lone->create_timeout;
-    lone->slot.index = index_of(self, loop, lone->connection);
-    keep_lease(self, &loop->lines[lone->slot.index], lone->channel);
-    fill_slot(loop, vacant_slot(loop), lone->task, lone->slot);
-    if (lone->replied) add_reply(loop, loop->events, &lone->reply);
+    if (lone->slot.open) {
+        lone->slot.index = index_of(self, loop, lone->connection);
+        keep_lease(self, &loop->lines[lone->slot.index], lone->channel);
+        fill_slot(loop, vacant_slot(loop), lone->task, lone->slot);
+        if (lone->replied) add_reply(loop, loop->events, &lone->reply);
+    } else {
+        push_event(loop->events, gm_command_symbol(GM_WORK_COMPLETE), lone->task, lone->result, Qnil);
+    }
     rb_yield(self);
 }
 
@@ -667,10 +686,10 @@ static VALUE loop_s_call(VALUE klass, VALUE connection, VALUE tasks, VALUE patie
     lone.limit = first == GM_NEVER ? deadline : gm_earlier(deadline, lone.slot.since + first);
     int state;
     rb_protect(run_alone, (VALUE)&lone, &state);
-    if (lone.slot.open) {
+    if (lone.slot.open || (state && !NIL_P(lone.result))) {
         go_on(&lone);
-    } else {
-        gm_connection_release(connection, lone.channel);
+    } else if (!lone.released) {
+        release_alone(&lone);
     }
     if (state) rb_jump_tag(state);
     return lone.result;

@@ -666,9 +666,10 @@ static outcome serve(VALUE self, worker_loop *loop, long index, gm_deadline dead
             log_packet(loop, index, &reply);
         }
         if (stopping(loop)) return STOPPED;
-        if ((now = gm_now()) >= limit) {
+        now = gm_now();
+        if (now >= gm_earlier(limit, deadline)) {
             lost(loop, index, channel, true);
-            return LOST;
+            return now >= limit ? LOST : TIMED_OUT;
         }
     }
 }
@@ -740,7 +741,7 @@ static gm_deadline probe(worker_loop *loop, long index)
 {
     VALUE channel = channel_at(loop, index);
     server_entry *server = &loop->servers[index];
-    if (NIL_P(channel)) return GM_NEVER;
+    if (NIL_P(channel) || server->owed > 0) return GM_NEVER;
     gm_deadline now = gm_now(), heard = gm_channel_last_heard(channel),
                 patience = gm_earlier(loop->network_timeout, PROBE);
     if (server->probed_at > heard) {
@@ -755,6 +756,17 @@ static gm_deadline probe(worker_loop *loop, long index)
     gm_channel_queue(channel, GM_ECHO_REQ, &(gm_slice){(const uint8_t *)"", 0}, 1, 0);
     flush(loop, index, channel, start);
     return now + patience;
+}
+
+/* Takes what idle servers say, and wakes those that may have scheduled jobs by now. */
+static void look_around(worker_loop *loop)
+{
+    gm_deadline now = gm_now();
+    for (long i = 0; i < loop->count; i++) {
+        listen_to(loop, i);
+        server_entry *server = &loop->servers[i];
+        if (server->state == ASLEEP && now >= server->ask_at) server->state = AWAKE;
+    }
 }
 
 /* Waits until a server or another thread wakes the loop, or something is due. Returns false at the deadline. */
@@ -787,13 +799,8 @@ static bool wait_for_work(worker_loop *loop, gm_deadline deadline)
         }
     }
     if (changed(loop)) ask_all(loop);
-    now = gm_now();
-    for (long i = 0; i < loop->count; i++) {
-        listen_to(loop, i);
-        server_entry *server = &loop->servers[i];
-        if (server->state == ASLEEP && now >= server->ask_at) server->state = AWAKE;
-    }
-    return now < deadline;
+    look_around(loop);
+    return gm_now() < deadline;
 }
 
 /* The next server that may have a job; -1 when there is none. */
@@ -807,7 +814,8 @@ static long choose(worker_loop *loop)
     if (quiet(loop)) return -1;
     if (turn_is_over(loop)) {
         loop->current = (loop->current + 1) % loop->count;
-        for (long i = 0; i < loop->count; i++) listen_to(loop, i);
+        for (long i = 0; i < loop->count; i++) probe(loop, i);
+        look_around(loop);
     }
     for (long i = 0; i < loop->count; i++) {
         long index = (loop->current + i) % loop->count;

@@ -81,7 +81,10 @@ module Gearman
     # @raise [NoJobServersError, NetworkError, ProtocolError, InvalidArgsError] see {TaskSet#wait}
     def do_task(task, timeout = nil, opts = nil)
       task, timeout = Deprecated.task_of(:do_task, task, timeout, opts) unless task.is_a?(Task)
-      return submit_background(task) && nil if task.background?
+      if task.background?
+        submit_background(task)
+        return
+      end
       return if timeout && timeout <= 0 # submitting what nobody will wait for helps nobody
 
       task_set = TaskSet.new(self)
@@ -234,7 +237,7 @@ module Gearman
     # @raise [NoJobServersError, SocketTimeoutError] see {ConnectionPool#get_connection}
     # @api private
     def connection_for(task, deadline = nil)
-      @connection_pool.get_connection(task.get_uniq_hash, deadline && remaining(deadline))
+      @connection_pool.get_connection(task.get_uniq_hash, remaining(deadline))
     end
 
     # @return [Boolean] whether all tasks go to the same server

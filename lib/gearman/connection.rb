@@ -515,7 +515,7 @@ module Gearman
       nil
     end
 
-    # Called when a channel was given back while somebody waits for one.
+    # Called when a channel was given back while somebody waits for one, and others are open.
     def channel_released
       waiter = @waiting&.find { |other| !other.called } or return
       waiter.called = true

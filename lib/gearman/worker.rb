@@ -219,10 +219,8 @@ module Gearman
       @scheduled ||= ability.scheduled?
       @loops.each { |loop| loop.retired.delete(func) }
       @abilities = @abilities.merge(func => ability)
-      return tell_servers if announce
-
-      @loops.each(&:change)
-      []
+      @loops.each(&:change) if @working || !announce
+      announce ? tell_servers : []
     end
 
     # Tells one server of a function.

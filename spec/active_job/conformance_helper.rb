@@ -69,8 +69,8 @@ module ApplicationSide
       @queues = queues
       @server = server
       @log = File.join(root, "runner-#{queues.first}-#{rand(1 << 32)}.log")
-      command = [RbConfig.ruby, *WORKER, "-r", root, "-s", server.address, "-c", concurrency.to_s, "-t", "10",
-                 "-e", environment, *queues.flat_map { |queue| ["-q", queue] }]
+      command = [RbConfig.ruby, *WORKER, "-r", "config/environment.rb", "-s", server.address, "-c", concurrency.to_s,
+                 "-t", "10", "-e", environment, *queues.flat_map { |queue| ["-q", queue] }]
       @pid = spawn({ "RAILS_ENV" => nil, "GEARMAN_SERVERS" => nil }, *command, chdir: root, in: File::NULL,
                                                                                %i[out err] => @log)
     end

@@ -78,6 +78,7 @@ RSpec.describe "ActiveJob on gearman-worker", :application, :process do
     it "drops a job that discard_on takes" do
       job = DiscardedJob.perform_later("unwanted")
       until_done(job)
+      eventually("the end of the job") { jobs_in("default").zero? }
       expect(journal(hook: "unwanted")).to be_empty
       expect(dead_letters).not_to include("unwanted")
     end
@@ -116,7 +117,7 @@ RSpec.describe "ActiveJob on gearman-worker", :application, :process do
     end
 
     it "ends at SIGTERM with status 0, and the server has no worker left" do
-      runner = boot_runner("short").ready
+      runner = boot_runner("short", environment: "test").ready
       expect(runner.stop).to eq(0)
       eventually("no worker") { server.admin("status").match?(/^short\t0\t0\t0$/) }
     end

@@ -134,6 +134,16 @@ RSpec.describe Gearman::Client, :quiet do
       end
     end
 
+    it "is kept in the face of a server that talks and takes nothing", :process do
+      client = remember(described_class.new("127.0.0.1:#{talking_server(:noop, deaf: true)}"), :close)
+      client.task_create_timeout_sec = 0.2
+      calling = Thread.new { client.do_task(Gearman::BackgroundTask.new("f", "x" * (8 << 20))) }
+      calling.report_on_exception = false
+      expect { calling.join(JobServers::PATIENCE) }.to raise_error(Gearman::SocketTimeoutError)
+    ensure
+      calling&.kill
+    end
+
     [[:work_status, "H:0", "1", "2"], [:noop]].each do |noise|
       it "is kept in the face of a server that sends #{noise.first} all the time", :process do
         client = remember(described_class.new("127.0.0.1:#{talking_server(*noise)}"), :close)

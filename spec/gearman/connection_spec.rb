@@ -74,22 +74,30 @@ RSpec.describe Gearman::Connection, :quiet do
         .to raise_error(Gearman::ServerDownException, /\AUnable to connect to job server no-such-host.invalid:4730: /)
     end
 
-    it "gives up after connect_timeout when the server does not answer" do
-      full = Socket.new(:INET, :STREAM)
-      full.bind(Addrinfo.tcp("127.0.0.1", 0))
-      full.listen(0)
-      others = Array.new(8) do
-        Socket.new(:INET, :STREAM).tap do |other|
-          other.connect_nonblock(full.local_address, exception: false)
-        end
+    { 0.2 => 0.19..2.5, nil => 2.9..5.0 }.each do |timeout, range|
+      it "gives up after #{timeout || "3 (the default)"} seconds when the server does not answer" do
+        connection = described_class.new("127.0.0.1", Integer(silent_server[/\d+\z/]))
+        connection.connect_timeout = timeout if timeout
+        start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        expect { connection.socket }.to raise_error(Gearman::NetworkError, /timed out|timeout/i)
+        expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be_between(range.begin, range.end)
       end
-      connection = described_class.new("127.0.0.1", full.local_address.ip_port)
-      connection.connect_timeout = 0.2
-      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-      expect { connection.socket }.to raise_error(Gearman::NetworkError, /timed out|timeout/i)
-      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be_between(0.19, 2.5)
-    ensure
-      [full, *others].compact.each(&:close)
+    end
+
+    %i[raise kill].each do |strike|
+      it "lets a #{strike} through that comes while its name is looked up, which ends with it" do
+        allow(Addrinfo).to receive(:getaddrinfo) { sleep }
+        connection = described_class.new("a.name", 4730)
+        connecting = Thread.new { connection.socket }
+        connecting.report_on_exception = false
+        eventually("a lookup") { described_class.lookups.any? && connecting.stop? }
+        connecting.public_send(strike)
+        expect(connecting.join(2)).to equal(connecting)
+      rescue RuntimeError
+        expect(connecting).not_to be_alive
+      ensure
+        eventually("no lookup") { described_class.lookups.empty? }
+      end
     end
 
     it "reaches a server over IPv6" do

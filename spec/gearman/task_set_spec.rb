@@ -266,6 +266,26 @@ RSpec.describe Gearman::TaskSet, :quiet do
       expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be_between(0.9, 4.5)
     end
 
+    it "does not blame a server whose answers came in time, and were not read" do
+      submitted = Queue.new
+      server = scripted_server do |peer|
+        4000.times { peer.request }
+        peer.write(Array.new(4000) { |i| ScriptedServer::Peer.packet(:job_created, "H:a.long.handle:#{i}") }.join)
+        submitted << true
+        sleep 0.6
+        4000.times { |i| peer.reply(:work_complete, "H:a.long.handle:#{i}", "done") }
+        peer.closed_by_client?
+      end
+      client = client_of(server)
+      client.task_create_timeout_sec = 0.5
+      set = described_class.new(client)
+      4000.times { |i| set.add_task(Gearman::Task.new("f", i.to_s)) }
+      set.wait(0.01) while set.instance_variable_get(:@waiting).any?
+      pop(submitted)
+      sleep 0.6
+      expect(set.wait(JobServers::PATIENCE)).to be(true)
+    end
+
     it "is kept in the face of a server that talks all the time", :process do
       client = remember(Gearman::Client.new("127.0.0.1:#{talking_server(:work_status, "H:1", "1", "2")}"), :close)
       set = described_class.new(client)
@@ -276,6 +296,24 @@ RSpec.describe Gearman::TaskSet, :quiet do
     ensure
       waiting&.kill&.join
       set&.give_up
+    end
+  end
+
+  describe "an exception of another thread" do
+    it "leaves a completion to the next wait when it comes as the channel is given back" do
+      client = client_of(answering_server)
+      connection = client.instance_variable_get(:@connection_pool).get_connection
+      leased = Array.new(2) { connection.lease }
+      connection.release(leased.pop)
+      connection.instance_variable_set(:@waiting, [:somebody])
+      allow(connection).to receive(:open_channel).and_return(nil)
+      allow(connection).to receive(:channel_released).and_raise(Interrupt)
+      set = described_class.new(client)
+      set.add_task(recording("f", "result"))
+      expect { set.wait_forever }.to raise_error(Interrupt)
+      expect(calls).to eq([])
+      expect(set.wait_forever).to be(true)
+      expect(calls).to eq([[:on_complete, "result"]])
     end
   end
 

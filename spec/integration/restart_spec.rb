@@ -82,6 +82,22 @@ RSpec.describe Gearman::Worker, :process, :worker do
       expect(logged(:error)).to eq([])
     end
 
+    it "that keeps its queue has a worker finish it behind a restart, with the job that was lost under it run again" do
+      queue = File.join(Dir.mktmpdir.tap { |folder| remember(-> { FileUtils.rm_rf(folder) }, :call) }, "queue")
+      keeping = start_gearmand("--queue-type=libsqlite3", "--libsqlite3-db=#{queue}")
+      submitting = remember(Gearman::Client.new(keeping.address), :close)
+      submitting.submit_all(Array.new(20) { |number| Gearman::BackgroundTask.new("f", number.to_s) })
+      ran = Queue.new
+      go_on = Queue.new
+      run_worker(keeping, "f" => ->(data, _) { (ran << data) && go_on.pop && data })
+      first = ran.pop
+      keeping.restart
+      21.times { go_on << true }
+      eventually("all jobs") { keeping.admin("status").match?(/^f\t0\t0\t1$/) }
+      expect(Array.new(ran.size) { ran.pop }).to match_array(Array.new(20, &:to_s))
+      expect(first).to eq("0")
+    end
+
     it "that restarts while a job reports leaves no worker without functions" do
       stop = Queue.new
       running = Queue.new

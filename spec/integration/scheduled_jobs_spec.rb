@@ -14,8 +14,8 @@ RSpec.describe Gearman::Worker, :worker do
     true
   end
 
-  def run_both(scheduled: 0, **options)
-    worker = new_worker(job_server, {}, options)
+  def run_both(scheduled: 0, servers: job_server, **options)
+    worker = new_worker(servers, {}, options)
     worker.add_ability("q.scheduled", scheduled: true) { record(:scheduled, scheduled) }
     worker.add_ability("q") { record(:ordinary, 0.005) }
     run(worker)
@@ -37,6 +37,18 @@ RSpec.describe Gearman::Worker, :worker do
         expect(begun[:scheduled].zip(due).map { |time, wanted| time - wanted }).to all(be_between(0, 1.5))
         registered("q.scheduled")
       end
+    end
+
+    it "are begun about when they are due by a server that has nothing else, beside a busy one" do
+      other = job_server.is_a?(JobServers::Gearmand) ? start_gearmand : start_embedded_server
+      client.submit_all("q", Array.new(2000, ""))
+      run_both(servers: [job_server, other])
+      registered("q.scheduled", server: other)
+      due = Time.now.to_i + 2
+      client(other).schedule("q.scheduled", Time.at(due))
+      eventually("the scheduled job") { begun[:scheduled].any? }
+      expect(waiting).to be > 100
+      expect(begun[:scheduled].first - due).to be_between(0, 1.5)
     end
 
     it "do not take more than half of the time, however many are due and however long each takes" do

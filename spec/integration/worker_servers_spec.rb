@@ -76,5 +76,15 @@ RSpec.describe Gearman::Worker, :worker do
       took = seconds { expect(client(server).run("f", "back")).to eq([:work_complete, "back"]) }
       expect(took).to be < 3
     end
+
+    # The third SYN of a try comes within its time-out of 3 s, two seconds behind the second.
+    it "is tried again within a second behind each try, at times that differ" do
+      worker = new_worker(silent_server)
+      connection = worker.instance_variable_get(:@connection_pool).connections.first
+      50.times { connection.failed(false) }
+      waits = Array.new(20) { worker.instance_variable_get(:@loops).first.__send__(:retry_in, connection) }
+      expect(waits).to all(be_between(0.1, 0.9))
+      expect(waits.max - waits.min).to be > 0.05
+    end
   end
 end

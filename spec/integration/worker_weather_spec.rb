@@ -84,7 +84,7 @@ RSpec.describe Gearman::Worker, :worker do
       5.times { expect_service(2) && sleep(0.3) }
       frozen.signal("CONT")
       took = seconds { expect(WorkerSide::WireClient.new(wire(frozen)).run("f", "back").last).to eq("back") }
-      expect(took).to be < 4
+      expect(took).to be < 3
       expect(running).not_to be_ended
       expect(log.string).to include("#{frozen.address} does not answer")
     ensure
@@ -108,6 +108,18 @@ RSpec.describe Gearman::Worker, :worker do
       expect(proxy.links.size).to be > 1
       expect(log.string).to include("#{proxy.address} does not answer")
     end
+
+    it "is found out while another keeps the worker busy" do
+      proxy = tcp_proxy(fake)
+      client.submit_all("f", Array.new(4000, ""))
+      run_worker([job_server, proxy], { "f" => ->(*) { sleep(0.005) } }, client_id: "me", network_timeout_sec: 0.4)
+      peer = next_peer
+      peer.respond(:no_job)
+      peer.receive_until(:pre_sleep)
+      proxy.links.last.silence
+      next_peer
+      expect(Integer(job_server.admin("status").split("\t")[1])).to be > 100
+    end
   end
 
   describe "what asks for scheduled jobs" do
@@ -122,6 +134,18 @@ RSpec.describe Gearman::Worker, :worker do
 
     it "asks gearmand 1.1 once a second" do
       expect(grabs_within(3.3)).to be_between(2, 4)
+    end
+
+    it "asks a server for its version once a connection" do
+      run_worker(fake, echo, client_id: "me")
+      asked = Array.new(2) do
+        peer = next_peer
+        peer.respond(:no_job)
+        peer.receive_until(:grab_job_uniq)
+        peer.reset
+        peer.counts[:version]
+      end
+      expect(asked).to eq([1, 1])
     end
 
     it "asks a server that knows no text commands once a second, too" do

@@ -68,6 +68,29 @@ RSpec.describe "a bundle that has gearman-ruby, too", :packaging do
     expect(output).to eq("nil\n#{Gearman::VERSION}\n")
   end
 
+  it "finds every public method of gearman-ruby 4.0 in gearman-native" do
+    methods, = in_bundle([theirs], <<~RUBY)
+      require "gearman"
+      require "gearman/server"
+      ObjectSpace.each_object(Module).select { |mod| mod.name.to_s.start_with?("Gearman") }.each do |mod|
+        mod.public_instance_methods(false).each { |name| puts "\#{mod} \#{name}" }
+        mod.singleton_methods(false).each { |name| puts "\#{mod} . \#{name}" }
+      end
+    RUBY
+    File.write(File.join(folder, "methods"), methods)
+    missing, = in_bundle([ours], <<~RUBY)
+      require "gearman"
+      require "gearman/server"
+      File.readlines("methods").each do |line|
+        mod, *dot, name = line.split
+        mod = Object.const_get(mod)
+        puts line unless dot.any? ? mod.respond_to?(name) : mod.public_method_defined?(name)
+      end
+    RUBY
+    expect(methods.lines.size).to be > 100
+    expect(missing).to eq("")
+  end
+
   {
     "a gem above gearman-native requires it" => [other, ours],
     "its line above gearman-native requires it" => ["#{theirs}, require: \"gearman\"", ours]

@@ -19,7 +19,7 @@ RSpec.describe "the signatures", :packaging do
   # Written in C and used by the library itself alone.
   internal = %w[
     Gearman::Channel Gearman::TaskLoop Gearman::WorkerLoop
-    Gearman::Connection#exchange Gearman::Connection#submit Gearman::Connection#idle? Gearman::Connection#lease
+    Gearman::Connection#exchange Gearman::Connection.submit Gearman::Connection#idle? Gearman::Connection#lease
     Gearman::Connection#release Gearman::Task#initialize_copy Gearman::Task#unique_or
   ]
 

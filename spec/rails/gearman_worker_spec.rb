@@ -9,6 +9,14 @@ RSpec.describe "gearman-worker in Rails", :rails_application, :process do
     expect(gearman_worker("dead", "list", "mail")).to eq(["servers: #{server.address}\nmail: 0 jobs dead\n", 0])
   end
 
+  it "serves the queues of Rails where it is told no others" do
+    write_application
+    expect(gearman_worker("--check", "-s", "127.0.0.1:1").first).to start_with("queue default\nqueue mailers\nserver ")
+    write_application "config.active_job.queue_name_prefix = 'app'"
+    expect(gearman_worker("--check", "-s", "127.0.0.1:1").first)
+      .to start_with("queue app_default\nqueue app_mailers\nserver ")
+  end
+
   it "is generated as bin/gearman-worker, which works in any folder" do
     server = start_gearmand
     write "config/boot.rb", 'require "bundler/setup"'

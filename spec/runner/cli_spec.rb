@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "fileutils"
+require "net/http"
 require "gearman/runner"
 require "gearman/runner/queue_check"
 require "tmpdir"
@@ -41,6 +42,26 @@ RSpec.describe Gearman::Runner::CLI do
   it "tells its version and its options" do
     expect(run("-V")).to eq([0, "gearman-worker #{Gearman::VERSION}\n"])
     expect(run("--help")).to match([0, /\AUsage: gearman-worker/])
+  end
+
+  it "has a stuck worker fail its probes, and no longer call systemd's watchdog off" do
+    state = :live
+    process = instance_double(Gearman::Runner::Single)
+    allow(process).to receive(:state) { state }
+    notifier = instance_double(Gearman::Runner::Notifier, ready: nil, alive: nil)
+    cli = described_class.new([])
+    cli.instance_variable_set(:@notifier, notifier)
+    configuration.update(probe_port: JobServers.free_port)
+    probe = cli.__send__(:start_probe, process)
+    ask = ->(path) { Net::HTTP.get_response("127.0.0.1", path, probe.port).code }
+    expect([ask.call("/live"), ask.call("/ready")]).to eq(%w[200 503])
+    cli.__send__(:announce, state)
+    state = :stuck
+    expect([ask.call("/live"), ask.call("/ready")]).to eq(%w[503 503])
+    cli.__send__(:announce, state)
+    expect(notifier).to have_received(:alive).once
+  ensure
+    probe&.stop
   end
 
   it "--check looks at the settings and the servers" do

@@ -16,6 +16,7 @@ RSpec.describe "gearman-worker", :runner, :process do
       ability("pid") { |data, _job| sleep(data.to_f); Process.pid.to_s }
       ability("grow") { |data, _job| ($memory = "x" * Integer(data)).size }
       ability("größe") { |_data, _job| "1" }
+      ability("late", timeout: 0.2) { |_data, _job| sleep }
       ability("cpu") do |data, _job|
         before = Process.clock_gettime(Process::CLOCK_PROCESS_CPUTIME_ID)
         sleep(Float(data))
@@ -55,8 +56,8 @@ RSpec.describe "gearman-worker", :runner, :process do
     expect(server.admin("workers")).to match(/ \S+:\d+:blue : .*reverse/)
     expect(program.stop).to eq(0)
     expect(program.output).to include("servers: #{server.address}", "1 x 3 jobs at once",
-                                      "queues: reverse, slow, boom, leave, pid, grow, größe, cpu",
-                                      "gearman-worker #{Gearman::VERSION}, Ruby #{RUBY_VERSION}")
+                                      "queues: reverse, slow, boom, leave, pid, grow, größe, late, cpu",
+                                      "gearman-worker #{Gearman::VERSION}, Ruby #{RUBY_VERSION}", program.pid.to_s)
     expect(program.output.lines.grep(/reverse H:/)).to contain_exactly(/INFO: reverse H:\S+ done in 0\.\d+ s \(\S+\)$/)
     eventually("no worker left") { counts("reverse").last.zero? }
   end
@@ -66,6 +67,13 @@ RSpec.describe "gearman-worker", :runner, :process do
     expect(call("boom")).to be_nil
     program.says(/INFO: boom H:\S+ failed in/)
     program.says(/ERROR: boom H:\S+ failed: ArgumentError: no good \(.*jobs\.rb:4:/)
+    expect(call("reverse", "on")).to eq("no")
+  end
+
+  it "fails a job that takes longer than its function may, and goes on" do
+    program = started
+    expect(call("late")).to be_nil
+    program.says(/ERROR: late H:\S+ failed: .*late took longer than 0\.2 seconds/)
     expect(call("reverse", "on")).to eq("no")
   end
 
@@ -298,6 +306,7 @@ RSpec.describe "gearman-worker", :runner, :process do
     end
 
     it "share the jobs; one that is killed is replaced, and all end with a TERM" do
+      File.write(definitions, "puts \"loaded by \#{Process.pid}\"\n", mode: "a")
       program = started("-w", "2", "-c", "1")
       eventually("two workers") { counts("reverse").last == 2 }
       submit("slow", "1")
@@ -309,6 +318,7 @@ RSpec.describe "gearman-worker", :runner, :process do
       program.signal("TTIN").says(/thread #<Thread/)
       expect(program.stop("INT")).to eq(0)
       expect(program.output).to match(/slow H:\S+ done/)
+      expect(program.output.scan(/loaded by \d+/)).to eq(["loaded by #{program.pid}"])
       eventually("no worker left") { counts("reverse").last.zero? }
     end
 

@@ -20,4 +20,16 @@ RSpec.describe Gearman::Runner::Single do
     expect(limits.max - limits.min).to be > 20
     expect([max_jobs(9), max_jobs(nil)]).to eq([9, nil])
   end
+
+  it "is stuck when its worker has not gone round for 30 seconds" do
+    configuration = Gearman::Configuration.new.update(servers: "127.0.0.1")
+    process = described_class.new(configuration, signals: nil)
+    turned = Process.clock_gettime(Process::CLOCK_MONOTONIC) - 29
+    worker = instance_double(Gearman::Worker, connected_servers: ["127.0.0.1:4730"])
+    allow(worker).to receive(:last_turn) { turned }
+    allow(process.launcher).to receive(:worker).and_return(worker)
+    expect(process.state).to eq(:ready)
+    turned -= 2
+    expect(process.state).to eq(:stuck)
+  end
 end

@@ -14,7 +14,7 @@ class FakeJobServer
               work_status: 3 }.freeze
     private_constant :PARTS
 
-    # How often each type has come.
+    # How often each type has come, and the text command :version.
     attr_reader :counts
     # Seconds that it waits behind each read of 64 KiB at most.
     attr_writer :pause
@@ -59,9 +59,9 @@ class FakeJobServer
       @packets.any?
     end
 
-    # Whether anything has come but ECHO_REQ.
+    # Whether anything has come but ECHO_REQ and text.
     def spoken?
-      @counts.any?
+      @counts.keys.any? { |type| type != :version }
     end
 
     # Answers each packet of this type from now on by what the block returns, [type, part, ...]. Such packets are
@@ -138,6 +138,7 @@ class FakeJobServer
       return unless buffer.start_with?("version\r\n")
 
       buffer.slice!(0, 9)
+      @counts[:version] += 1
       write("OK #{@version}\n") if @version
     end
 

@@ -76,6 +76,14 @@ class ScriptedServer
       write(Peer.packet(type, *parts))
     end
 
+    # Answers a worker that asks for the version first, and knows nothing else.
+    def greet
+      return unless @socket.recv(1, Socket::MSG_PEEK) == "v"
+
+      @socket.gets
+      write("OK 2.0.0\n")
+    end
+
     # Reads a submission and acknowledges it. Returns [type, function, unique, data].
     def accept_job(handle)
       request.tap { reply(:job_created, handle) }
@@ -122,13 +130,18 @@ class ScriptedServer
   end
 
   # Serves for ever, see Helpers#talking_server.
-  def self.talk(listener, noise)
+  def self.talk(listener, noise, deaf)
     Thread.report_on_exception = false
     loop do
       peer = Peer.new(listener.accept)
       Thread.new do
-        created = Peer.packet(:job_created, "H:1")
-        peer.write(created) if peer.request.first == :submit_job
+        if deaf
+          peer.reply(:echo_res, peer.any_request.last)
+        else
+          peer.greet
+          created = Peer.packet(:job_created, "H:1")
+          peer.write(created) if peer.request.first == :submit_job
+        end
         loop { peer.write(noise) }
       end
     end
@@ -163,10 +176,10 @@ class ScriptedServer
     end
 
     # The port of a server in a process of its own, faster than its client: it takes a request, as job "H:1", and
-    # sends the same packet for ever.
-    def talking_server(type, *parts)
+    # sends the same packet for ever. One that is deaf takes an echo, and nothing else.
+    def talking_server(type, *parts, deaf: false)
       listener = TCPServer.new("127.0.0.1", 0)
-      pid = fork { ScriptedServer.talk(listener, ScriptedServer::Peer.packet(type, *parts) * 10_000) }
+      pid = fork { ScriptedServer.talk(listener, ScriptedServer::Peer.packet(type, *parts) * 10_000, deaf) }
       remember(-> { Process.kill("KILL", pid) && Process.wait(pid) }, :call)
       listener.local_address.ip_port
     ensure

@@ -18,13 +18,15 @@ module Gearman
 
       # Seconds between tries of a server, at most.
       RETRY_LIMIT = 2
+      # The same for one that does not answer: a try takes seconds itself.
+      SILENT_RETRY = (0.4..0.8)
       # Seconds between looks at answers that are held back.
       HELD_CHECK = 0.002
       # Seconds that a new connection may take to answer the first question.
       GREETING_TIMEOUT = 3
       # Bytes of the answer, at most.
       VERSION_LIMIT = 256
-      private_constant :RETRY_LIMIT, :HELD_CHECK, :GREETING_TIMEOUT, :VERSION_LIMIT
+      private_constant :RETRY_LIMIT, :SILENT_RETRY, :HELD_CHECK, :GREETING_TIMEOUT, :VERSION_LIMIT
 
       # @return [Exception, nil] what ended the thread of {#start}
       attr_reader :failure
@@ -148,7 +150,6 @@ module Gearman
       #
       # @return [Array<Connection>] the servers that were told
       def add(abilities)
-        change
         @pool.connections.select do |connection|
           announce(abilities, connection) if connection.connected?
         rescue NetworkError => e
@@ -322,7 +323,8 @@ module Gearman
 
       # Called by the native loop. Returns the seconds until a server may be tried again.
       def retry_in(connection)
-        [connection.retry_in, @worker.reconnect_sec, RETRY_LIMIT].min
+        limit = connection.refused? ? RETRY_LIMIT : rand(SILENT_RETRY)
+        [connection.retry_in, @worker.reconnect_sec, limit].min
       end
 
       # Called by the native loop when it begins to hold answers of quick jobs back. A thread sends them when the
