@@ -234,6 +234,28 @@ RSpec.describe Gearman::Worker, :worker do
       expect(gone).to match_array(handles[1, 3])
     end
 
+    it "have a quick one's answer sent while the next one runs, and what that one reports" do
+      go_on = Queue.new
+      work = lambda do |data, job|
+        job.send_data("part") if data == "reports"
+        go_on.pop unless data == "quick"
+        data
+      end
+      run_worker(fake, { "f" => work }, client_id: "me", prefetch: 4)
+      peer = fake.accept
+      4.times { peer.receive_until(:grab_job_uniq) }
+      %w[quick slow quick reports].each_with_index do |data, index|
+        peer.respond(:job_assign_uniq, "H:#{index}", "f", "", data)
+      end
+      expect(peer.receive_until(:work_complete).last).to eq([:work_complete, "H:0", "quick"])
+      go_on << true
+      answers = peer.receive_until(:work_data).reject { |type,| type == :grab_job_uniq }
+      expect(answers).to eq([[:work_complete, "H:1", "slow"], [:work_complete, "H:2", "quick"],
+                             [:work_data, "H:3", "part"]])
+      go_on << true
+      expect(peer.receive_until(:work_complete).last).to eq([:work_complete, "H:3", "reports"])
+    end
+
     it "are run before a function of theirs is withdrawn" do
       go_on = Queue.new
       running = run_worker(fake, { "f" => ->(data, _) { go_on.pop && data } }, client_id: "me", prefetch: 3)

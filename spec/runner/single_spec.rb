@@ -28,6 +28,7 @@ RSpec.describe Gearman::Runner::Single do
     worker = instance_double(Gearman::Worker, connected_servers: ["127.0.0.1:4730"])
     allow(worker).to receive(:last_turn) { turned }
     allow(process.launcher).to receive(:worker).and_return(worker)
+    allow(Gearman::Runner).to receive(:stopping?).and_return(false) # whatever ran before in this process
     expect(process.state).to eq(:ready)
     turned -= 2
     expect(process.state).to eq(:stuck)
