@@ -667,7 +667,7 @@ static outcome serve(VALUE self, worker_loop *loop, long index, gm_deadline dead
         }
         if (stopping(loop)) return STOPPED;
         now = gm_now();
-        if (now >= gm_earlier(limit, deadline)) {
+        if (now >= limit || now - LOOK_UP >= deadline) {
             lost(loop, index, channel, true);
             return now >= limit ? LOST : TIMED_OUT;
         }

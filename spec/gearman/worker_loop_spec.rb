@@ -452,6 +452,17 @@ RSpec.describe Gearman::Worker, :worker do
       expect(fake.accept).to be_closed_by_worker # or a job might be assigned that nobody takes
     end
 
+    it "takes the answer to its grab also behind something else" do
+      worker = new_worker(fake, "f" => ->(data, _) { data })
+      running = Thread.new { worker.work_once(0) }
+      peer = fake.accept
+      peer.receive_until(:grab_job_uniq)
+      peer.respond(:noop)
+      sleep 0.05
+      assign(to: peer)
+      expect(running.value).to be(true)
+    end
+
     it "is nil after the time-out though a server says something else all the time", :process do
       worker = new_worker("127.0.0.1:#{talking_server(:noop)}")
       worker.add_ability("f", announce: false) { true }
