@@ -267,22 +267,23 @@ RSpec.describe Gearman::TaskSet, :quiet do
     end
 
     it "does not blame a server whose answers came in time, and were not read" do
+      handles = Array.new(1000) { |number| "H:#{"long" * 12}:#{number}" } # more than one read takes
       submitted = Queue.new
       server = scripted_server do |peer|
-        4000.times { peer.request }
-        peer.write(Array.new(4000) { |i| ScriptedServer::Peer.packet(:job_created, "H:a.long.handle:#{i}") }.join)
+        handles.each { peer.request }
+        peer.write(handles.map { |handle| ScriptedServer::Peer.packet(:job_created, handle) }.join)
         submitted << true
-        sleep 0.6
-        4000.times { |i| peer.reply(:work_complete, "H:a.long.handle:#{i}", "done") }
+        sleep 2.2
+        handles.each { |handle| peer.reply(:work_complete, handle, "done") }
         peer.closed_by_client?
       end
       client = client_of(server)
-      client.task_create_timeout_sec = 0.5
+      client.task_create_timeout_sec = 2
       set = described_class.new(client)
-      4000.times { |i| set.add_task(Gearman::Task.new("f", i.to_s)) }
+      handles.each { |handle| set.add_task(Gearman::Task.new("f", handle)) }
       set.wait(0.01) while set.instance_variable_get(:@waiting).any?
       pop(submitted)
-      sleep 0.6
+      sleep 2.1
       expect(set.wait(JobServers::PATIENCE)).to be(true)
     end
 
