@@ -21,12 +21,6 @@ RSpec.describe "failover", :process, :quiet do
     tasks.select { |task| home_of(client, task) == server.address }.first(count)
   end
 
-  def seconds
-    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    yield
-    Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
-  end
-
   def echo(client, text)
     client.do_task(Gearman::Task.new("echo", text, coalesce: false), JobServers::PATIENCE)
   end

@@ -10,12 +10,6 @@ RSpec.describe "a client of a quiet server", :quiet do
     remember(Gearman::Client.new(servers.map(&:address)), :close)
   end
 
-  def seconds
-    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    yield
-    Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
-  end
-
   def doubt_about(*tasks)
     raise_error(Gearman::NetworkError) { |error| expect(error.tasks).to eq(tasks) }
   end

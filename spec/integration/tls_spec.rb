@@ -49,12 +49,6 @@ RSpec.describe "TLS", :quiet do
     listener.local_address.ip_port
   end
 
-  def seconds
-    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    yield
-    Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
-  end
-
   # Why no server could be used.
   def refuse(reason)
     raise_error(Gearman::NoJobServersError, reason)

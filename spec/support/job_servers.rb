@@ -330,6 +330,13 @@ module JobServers
       "127.0.0.1:#{full.local_address.ip_port}"
     end
 
+    # The seconds that the block takes.
+    def seconds
+      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      yield
+      Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
+    end
+
     def eventually(...)
       JobServers.eventually(...)
     end

@@ -228,13 +228,6 @@ module WorkerSide
       row && Integer(row.last)
     end
 
-    # The seconds that the block takes.
-    def seconds
-      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-      yield
-      Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
-    end
-
     # What was logged on one level.
     def logged(level)
       log.string.split(/^(?=[DIWEF], \[)/).select { |entry| entry.include?(" #{level.to_s.upcase} -- ") }
