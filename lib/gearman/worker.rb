@@ -61,10 +61,6 @@ module Gearman
     # @return [Boolean] whether {#work} goes on
     attr_reader :worker_enabled
 
-    # @return [Hash{String => Ability}]
-    # @api private
-    attr_reader :abilities
-
     # The name of a function, which is UTF-8.
     #
     # @api private
@@ -94,7 +90,8 @@ module Gearman
       @exceptions = opts.fetch(:exceptions, true)
       @worker_enabled = true
       @working = @closing = @quiet = @scheduled = false
-      @wrappers = @error_handlers = [].freeze
+      @wrappers = []
+      @error_handlers = []
       @mutex = Mutex.new
       @ended = ConditionVariable.new
       servers = job_servers || ConnectionPool.default_servers
@@ -103,6 +100,12 @@ module Gearman
       end
       @connection_pool = pools.first
       @loops = pools.map { |pool| Loop.new(self, pool) }.freeze
+    end
+
+    # @return [Hash{String => Ability}] those of now: other threads may add and remove some meanwhile
+    # @api private
+    def abilities
+      @abilities.dup
     end
 
     # @return [Symbol] :preparing, :working (any loop is) or :waiting
@@ -217,8 +220,8 @@ module Gearman
       ability = Ability.new(func, block, timeout, server_timeout: server_timeout, scheduled: scheduled)
       announcement(func, ability.server_timeout)
       @scheduled ||= ability.scheduled?
+      @abilities[func] = ability
       @loops.each { |loop| loop.retired.delete(func) }
-      @abilities = @abilities.merge(func => ability)
       @loops.each(&:change) if @working || !announce
       announce ? tell_servers : []
     end
@@ -263,7 +266,7 @@ module Gearman
       func = function_name(func)
       ability = @abilities[func] or return
       @loops.each { |loop| loop.retired[func] = ability }
-      @abilities = @abilities.except(func)
+      @abilities.delete(func)
       @loops.each(&(@working ? :change : :tell_all))
       ability
     end
@@ -280,7 +283,7 @@ module Gearman
     def around_job(&block)
       raise InvalidArgsError, "around_job needs a block" unless block
 
-      @wrappers = [*@wrappers, block].freeze
+      @wrappers << block
       block
     end
 
@@ -293,7 +296,7 @@ module Gearman
     def on_error(&block)
       raise InvalidArgsError, "on_error needs a block" unless block
 
-      @error_handlers = [*@error_handlers, block].freeze
+      @error_handlers << block
       block
     end
 
@@ -400,12 +403,12 @@ module Gearman
     end
 
     def tell_servers
-      return @loops.map { |loop| loop.add(@abilities) }.first if @working
+      return @loops.map { |loop| loop.add(abilities) }.first if @working
 
       @loops.drop(1).each(&:tell_all)
       @connection_pool.with_all_connections do |connection|
         connection.channel # registers when it is new
-        @loops.first.announce(@abilities, connection)
+        @loops.first.announce(abilities, connection)
       end
     end
 

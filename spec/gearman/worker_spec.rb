@@ -118,6 +118,21 @@ RSpec.describe Gearman::Worker, :worker do
     end
   end
 
+  it "keeps what several threads add and remove at once" do
+    kept = Array.new(8) { |i| Array.new(500) { |j| "f#{i}-#{j}" } }
+    threads = kept.map do |names|
+      Thread.new do
+        names.each do |name|
+          worker.add_ability(name, announce: false) { true }
+          worker.add_ability("#{name}-gone", announce: false) { true }
+          worker.remove_ability("#{name}-gone")
+        end
+      end
+    end
+    threads.each(&:join)
+    expect(worker.abilities.keys).to match_array(kept.flatten)
+  end
+
   describe "#remove_ability" do
     it "returns the ability, and nil when there is none" do
       worker.add_ability(:f) { "from f" }
