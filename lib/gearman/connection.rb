@@ -90,7 +90,7 @@ module Gearman
       @reason = nil
       @registered = []
       @monitor = Monitor.new
-      @talking = false
+      @talking = Mutex.new
       @pid = nil
       forget_other_process
     end
@@ -192,9 +192,8 @@ module Gearman
     # @return [true]
     def close_socket
       @channel = nil
-      channels = @channels.dup
-      @channels.clear
-      channels.each(&:close)
+      # Other threads open some meanwhile: those are the next call's.
+      @channels.size.times { @channels.shift&.close }
       take_attempt&.close
       true
     end
@@ -393,14 +392,13 @@ module Gearman
     # One conversation on the channel over `io`; on another channel while that one is in the middle of one.
     def conversation(io)
       own = channel_over(io)
-      return lease_for { |channel| yield channel } if @talking && own.equal?(@channel)
       return yield own unless own.equal?(@channel)
+      return lease_for { |channel| yield channel } unless @talking.try_lock
 
       begin
-        @talking = true
         yield own
       ensure
-        @talking = false
+        @talking.unlock
       end
     end
 

@@ -83,6 +83,60 @@ RSpec.describe "a client that is interrupted, closed or busy", :quiet do
     leases.each { |lease| connection.release(lease) }
   end
 
+  # Calls the block again and again, with other code run where the library returns from its first, second, ... call of a
+  # method: there Ruby may go over to another thread.
+  def in_between(other)
+    thread = Thread.current
+    library = File.expand_path("../../lib/gearman", __dir__)
+    (1..).each do |number|
+      calls = 0
+      trace = TracePoint.new(:return, :b_return, :c_return) do |point|
+        next unless Thread.current == thread && point.path.start_with?(library)
+
+        other.call if (calls += 1) == number
+      end
+      trace.enable { yield }
+      return number - 1 if calls < number
+    end
+  end
+
+  it "closes what other threads open while it closes, then or the next time" do
+    channels = []
+    connection.lease
+    open = -> { channels << connection.lease }
+    expect(in_between(open) { connection.close_socket }).to be > 5
+    connection.close_socket
+    expect(channels.count(&:usable?)).to eq(0)
+  end
+
+  it "gives each of two threads its own answer, wherever the second begins while the first does" do
+    held = first_came = nil
+    server = scripted_server do |peer|
+      while (_, text = peer.any_request)
+        next held = peer unless first_came || text == "first"
+
+        first_came = true
+        held = held&.reply(:echo_res, "second") && nil
+        peer.reply(:echo_res, text)
+      end
+    end
+    connection = remember(Gearman::Connection.new("127.0.0.1", server.port), :close_socket)
+    ask = ->(text) { connection.send_request(Gearman::Packet.encode(:echo_req, text), 5) }
+    connection.socket
+    second = nil
+    other = lambda do
+      second = Thread.new { ask.call("second") }
+      eventually("its request") { held || first_came }
+    end
+    points = in_between(other) do
+      second = nil
+      first_came = false
+      expect(ask.call("first")).to eq([:echo_res, "first"])
+      expect(second.value).to eq([:echo_res, "second"]) if second
+    end
+    expect(points).to be > 5
+  end
+
   it "raises nothing but errors of the library while another thread closes its sockets" do
     request = Gearman::Packet.encode(:echo_req, "x")
     errors = Queue.new
