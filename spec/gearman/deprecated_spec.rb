@@ -3,7 +3,7 @@
 require "logger"
 
 # The names of gearman-ruby 3.0 that are still there.
-RSpec.describe "deprecated names", :quiet do
+JobServers.describe "deprecated names", :quiet do
   around do |example|
     before = Warning[:deprecated]
     Warning[:deprecated] = true
@@ -56,7 +56,7 @@ RSpec.describe "deprecated names", :quiet do
   end
 
   describe "Gearman::Client" do
-    let(:server) { start_gearmand }
+    let(:server) { job_server }
     let(:client) { remember(Gearman::Client.new(server.address), :close) }
 
     it "#option_request sets an option" do
@@ -84,7 +84,7 @@ RSpec.describe "deprecated names", :quiet do
     end
 
     it "#job_servers= changes them" do
-      other = start_gearmand
+      other = start_job_server
       client = remember(Gearman::Client.new, :close)
       deprecated("Client#job_servers=", "Gearman::Client.new") { client.job_servers = server.address }
       client.do_task(Gearman::BackgroundTask.new("f", "1"))
@@ -157,7 +157,7 @@ RSpec.describe "deprecated names", :quiet do
   end
 
   describe "Gearman::TaskSet" do
-    let(:server) { start_gearmand }
+    let(:server) { job_server }
     let(:task_set) { Gearman::TaskSet.new(remember(Gearman::Client.new(server.address), :close)) }
 
     it "#add_task takes a function, an argument and options" do
@@ -179,7 +179,7 @@ RSpec.describe "deprecated names", :quiet do
   end
 
   describe "Gearman::Worker" do
-    let(:server) { start_gearmand }
+    let(:server) { job_server }
     let(:worker) { remember(Gearman::Worker.new, :close) }
 
     def workers_of(server)
@@ -187,7 +187,7 @@ RSpec.describe "deprecated names", :quiet do
     end
 
     it "#job_servers= connects it to servers, and to no others any more" do
-      other = start_gearmand
+      other = start_job_server
       worker.add_ability("f", &:reverse)
       deprecated("Worker#job_servers=", "Gearman::Worker.new") { worker.job_servers = server.address }
       client = remember(Gearman::Client.new([server.address]), :close)

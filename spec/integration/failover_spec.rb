@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 # Several servers, some of which die, come back, move or never were there.
-RSpec.describe "failover", :process, :quiet do
+JobServers.describe "failover", :process, :quiet do
   def client_of(*addresses)
     remember(Gearman::Client.new(addresses), :close)
   end
@@ -30,7 +30,7 @@ RSpec.describe "failover", :process, :quiet do
   end
 
   describe "of servers that die in the middle of a set" do
-    let(:servers) { Array.new(3) { start_gearmand } }
+    let(:servers) { Array.new(3) { start_job_server } }
     let(:client) { client_of(*servers.map(&:address)) }
     let(:results) { {} }
 
@@ -65,7 +65,8 @@ RSpec.describe "failover", :process, :quiet do
     end
 
     it "sends what has not been sent to another" do
-      slow, *others = servers
+      servers[0] = slow = start_gearmand # which can be stopped in a process of its own
+      others = servers.drop(1)
       others.each { |server| start_echo(server) }
       tasks = tasks_for(slow, client, "echo", 1_500, size: 20_000)
       set = set_of(tasks)
@@ -97,7 +98,7 @@ RSpec.describe "failover", :process, :quiet do
   end
 
   describe "of a server that is dead from the start" do
-    let(:live) { start_gearmand.tap { |server| start_echo(server) } }
+    let(:live) { start_job_server.tap { |server| start_echo(server) } }
 
     it "costs one connect time-out, not one for each call" do
       client = client_of(silent_server, live.address)
@@ -137,8 +138,16 @@ RSpec.describe "failover", :process, :quiet do
       expect(seconds { 20.times { |number| echo(client, number.to_s) } }).to be < 1
     end
 
+    it "has no thread that looks whether it is back" do
+      client = client_of(live.address, "127.0.0.1:#{JobServers.free_port}")
+      threads = Thread.list
+      20.times { |number| expect(echo(client, number.to_s)).to eq(number.to_s) }
+      expect(connections(client).last.reason).to match(/refused/)
+      expect(Thread.list - threads).to eq([])
+    end
+
     it "is used again when it is back" do
-      client = client_of(live.address, start_gearmand.tap { |server| start_echo(server) }.address)
+      client = client_of(live.address, start_job_server.tap { |server| start_echo(server) }.address)
       silent = connections(client).first
       echo(client, "first")
       silent.failed(false)
@@ -169,7 +178,7 @@ RSpec.describe "failover", :process, :quiet do
       port = JobServers.free_port
       client = client_of("127.0.0.1:#{port}", live.address)
       5.times { |number| expect(echo(client, number.to_s)).to eq(number.to_s) }
-      late = start_gearmand(port: port)
+      late = start_job_server(port: port)
       eventually("a job for the server that came late") do
         20.times { client.do_task(Gearman::BackgroundTask.new("keep", "", coalesce: false)) }
         late.admin("status").include?("keep")
@@ -182,7 +191,7 @@ RSpec.describe "failover", :process, :quiet do
     let(:unused) { 1.1 }
 
     it "is no error when it is back: all calls go out on new connections" do
-      server = start_gearmand
+      server = start_job_server
       start_echo(server)
       client = client_of(server.address)
       Array.new(5) { |number| Thread.new { echo(client, number.to_s) } }.each(&:join)
@@ -195,7 +204,7 @@ RSpec.describe "failover", :process, :quiet do
     end
 
     it "is no error when it stays away: its tasks go to the next server" do
-      servers = Array.new(2) { start_gearmand }
+      servers = Array.new(2) { start_job_server }
       servers.each { |server| start_echo(server) }
       client = client_of(*servers.map(&:address))
       tasks = -> { servers.flat_map { |server| tasks_for(server, client, "echo", 3) } }
@@ -230,14 +239,14 @@ RSpec.describe "failover", :process, :quiet do
     end
 
     it "costs the other servers nothing but that" do
-      live = start_gearmand.tap { |server| start_echo(server) }
+      live = start_job_server.tap { |server| start_echo(server) }
       client = Gearman::Client.new(["jobs.example", live.address], connect_timeout: 0.3)
       expect(seconds { 20.times { |number| echo(client, number.to_s) } }).to be < 2
     end
   end
 
   it "finds a server that has moved to another address behind the same name" do
-    servers = Array.new(2) { start_gearmand }
+    servers = Array.new(2) { start_job_server }
     servers.each_with_index { |server, index| start_worker(server, "where" => ->(*) { index.to_s }) }
     moved = false
     allow(Addrinfo).to receive(:getaddrinfo).and_call_original
@@ -254,7 +263,7 @@ RSpec.describe "failover", :process, :quiet do
   end
 
   it "sends equal uniques to one server that lives, where they coalesce" do
-    servers = Array.new(3) { start_gearmand }
+    servers = Array.new(3) { start_job_server }
     clients = Array.new(2) { client_of(*servers.map(&:address)) }
     queued = ->(server) { server.admin("status")[/^f\t(\d+)/, 1].to_i }
     submit = lambda do

@@ -2,8 +2,8 @@
 
 require "async"
 
-RSpec.describe "fibers that wait for several servers" do
-  let(:servers) { Array.new(2) { start_embedded_server } }
+JobServers.describe "fibers that wait for several servers" do
+  let(:servers) { Array.new(2) { start_job_server } }
   let(:client) { Gearman::Client.new(servers.map(&:address)) }
 
   after { client.close }

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-RSpec.describe "a client in a forked child", :process, :quiet do
-  let(:server) { start_gearmand }
+JobServers.describe "a client in a forked child", :process, :quiet do
+  let(:server) { job_server }
   let(:client) { remember(Gearman::Client.new(server.address), :close) }
 
   def reverse(text, by: client)

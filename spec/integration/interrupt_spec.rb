@@ -3,10 +3,10 @@
 require "timeout"
 
 # Interrupts at any moment: the call they hit ends, every other call gets its own answer.
-RSpec.describe "an interrupted client", :quiet do
+JobServers.describe "an interrupted client", :quiet do
   interruption = Class.new(StandardError)
 
-  let(:server) { start_embedded_server }
+  let(:server) { job_server }
   let(:client) { remember(Gearman::Client.new(server.address), :close) }
 
   before { start_worker(server, "echo" => ->(data, _job) { data }) }

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-RSpec.describe "a client in a Ractor", :process do
-  let(:server) { start_embedded_server }
+JobServers.describe "a client in a Ractor", :process do
+  let(:server) { job_server }
 
   before { start_worker(server, "reverse" => ->(data, _job) { data.reverse }, "fail" => ->(*) {}) }
 

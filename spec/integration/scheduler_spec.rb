@@ -180,18 +180,19 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
       expect(server.connections.size).to be <= 2
     end
 
-    it "leaves a client that threads use too" do
-      server = start_embedded_server
-      start_worker(server, "f" => ->(data, _job) { data.reverse })
-      client = client_of(server)
-      threads = Array.new(3) { |number| Thread.new { Array.new(20) { |index| echo(client, "t#{number}-#{index}") } } }
-      fibers = Sync { |task| Array.new(20) { |index| task.async { echo(client, "f-#{index}") } }.map(&:wait) }
-      expect(fibers).to eq(Array.new(20) { |index| "f-#{index}".reverse })
-      expect(threads.map(&:value)).to eq(Array.new(3) { |number|
-        Array.new(20) { |index|
-          "t#{number}-#{index}".reverse
-        }
-      })
+    each_job_server do
+      it "leaves a client that threads use too" do
+        start_worker(job_server, "f" => ->(data, _job) { data.reverse })
+        client = client_of(job_server)
+        threads = Array.new(3) { |number| Thread.new { Array.new(20) { |index| echo(client, "t#{number}-#{index}") } } }
+        fibers = Sync { |task| Array.new(20) { |index| task.async { echo(client, "f-#{index}") } }.map(&:wait) }
+        expect(fibers).to eq(Array.new(20) { |index| "f-#{index}".reverse })
+        expect(threads.map(&:value)).to eq(Array.new(3) { |number|
+          Array.new(20) { |index|
+            "t#{number}-#{index}".reverse
+          }
+        })
+      end
     end
   end
 end

@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
 # Moments that a storm meets now and then, one by one.
-RSpec.describe "a client that is interrupted, closed or busy", :quiet do
+JobServers.describe "a client that is interrupted, closed or busy", :quiet do
   interruption = Class.new(StandardError)
 
-  let(:server) { start_embedded_server }
+  let(:server) { job_server }
   let(:client) { remember(Gearman::Client.new(server.address), :close) }
   let(:connection) { client.instance_variable_get(:@connection_pool).connections.first }
   let(:ran) { Queue.new }
@@ -154,7 +154,7 @@ RSpec.describe "a client that is interrupted, closed or busy", :quiet do
   end
 
   it "tells a thread that waits for several servers at once when it is closed" do
-    servers = [server, start_embedded_server]
+    servers = [server, start_job_server]
     client = remember(Gearman::Client.new(servers.map(&:address)), :close)
     set = Gearman::TaskSet.new(client)
     10.times { |number| set.add_task(Gearman::Task.new("undone", number.to_s)) }

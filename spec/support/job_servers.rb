@@ -9,12 +9,13 @@ require "socket"
 #     it("answers") { expect(wire.admin("version")).to start_with("OK") }
 #   end
 #
-# Inside an example: `job_server` (each_job_server only), `wire(server)`, `start_gearmand("-j", "2")`,
-# `start_embedded_server`, `eventually { condition }`. What an example starts ends with it.
+# Inside an example: `job_server` and `start_job_server` (each_job_server only), `wire(server)`,
+# `start_gearmand("-j", "2")`, `start_embedded_server`, `eventually { condition }`. What an example starts ends with it.
 module JobServers
   # Below the ephemeral ports: nobody is given the port of a server that is down for a moment, and
-  # nobody who retries it connects to himself.
-  PORTS = (20_000...30_000)
+  # nobody who retries it connects to himself. Each Ruby has its own, as the specs may run under several at once.
+  FIRST_PORT = 20_000 + (RUBY_VERSION[/\.(\d+)/, 1].to_i % 6 * 2000)
+  PORTS = (FIRST_PORT...(FIRST_PORT + 2000))
 
   # Seconds after which something that must happen is taken not to happen.
   PATIENCE = 20
@@ -316,6 +317,11 @@ module JobServers
       remember(Embedded.start(**options))
     end
 
+    # Another one like `job_server`.
+    def start_job_server(**options)
+      remember(kind_of_job_server.start(**options))
+    end
+
     # A new connection to a server, closed when the example ends.
     def wire(server = job_server)
       remember(Wire.new(server.host, server.port), :close)
@@ -349,13 +355,19 @@ module JobServers
     end
   end
 
+  # A file of examples, all of them for each kind of job server.
+  def self.describe(title, *tags, &examples)
+    RSpec.describe(title, *tags) { each_job_server(&examples) }
+  end
+
   # What example groups call.
   module Groups
     # Defines the examples of the block once for each kind of job server, each with a fresh one.
     def each_job_server(&examples)
       KINDS.each do |name, kind|
         context "with #{name}" do
-          let(:job_server) { kind == Gearmand ? start_gearmand : start_embedded_server }
+          let(:kind_of_job_server) { kind }
+          let(:job_server) { start_job_server }
           before { job_server }
           class_exec(&examples)
         end
