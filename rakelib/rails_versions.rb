@@ -1,12 +1,13 @@
 # frozen_string_literal: true
 
 require "bundler"
+require "open3"
 
 # Runs the specs below spec/active_job and spec/rails under several versions of Rails, each with a Gemfile of its own
 # in gemfiles/. What is tagged :newest runs under the newest version alone.
 class RailsVersions
   ROOT = File.expand_path("..", __dir__)
-  # The folders are run apart: each has a Rails application of its own, of which a process has one.
+  # The folders are run apart, side by side: each has a Rails application of its own, of which a process has one.
   FOLDERS = %w[spec/active_job spec/rails].freeze
   BUNDLE = [RbConfig.ruby, "-e", 'load Gem.activate_bin_path("bundler", "bundle", ">= 0.a")', "--"].freeze
   private_constant :ROOT, :FOLDERS, :BUNDLE
@@ -52,10 +53,11 @@ class RailsVersions
   end
 
   def run_specs(environment, tags)
-    FOLDERS.map do |folder|
+    runs = FOLDERS.map do |folder|
       specs = Dir.glob("#{folder}/**/*_spec.rb", base: ROOT).sort
-      specs.empty? || system(environment, *BUNDLE, "exec", "rspec", *tags, *specs, chdir: ROOT)
-    end.all?
+      Thread.new { Open3.capture2e(environment, *BUNDLE, "exec", "rspec", *tags, *specs, chdir: ROOT, stdin_data: "") }
+    end
+    runs.map(&:value).map { |output, status| puts(output) || status.success? }.all?
   end
 
   # The same for all versions, and not the project's own: with two versions of a default gem in it, RubyGems warns in

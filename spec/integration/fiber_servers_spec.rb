@@ -14,6 +14,10 @@ JobServers.describe "fibers that wait for several servers" do
     set
   end
 
+  def submitted
+    eventually("eight jobs") { servers.sum { |one| one.admin("status")[/^nobody does it\t(\d+)/, 1].to_i } == 8 }
+  end
+
   it "leave the others their turn" do
     turns = 0
     Sync do |top|
@@ -28,7 +32,7 @@ JobServers.describe "fibers that wait for several servers" do
     start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     Sync do |top|
       waiting = top.async { expect { set_over_both.wait(JobServers::PATIENCE) }.to raise_error(Gearman::NetworkError) }
-      sleep 0.1
+      submitted
       client.close
       waiting.wait
     end
@@ -38,7 +42,7 @@ JobServers.describe "fibers that wait for several servers" do
   it "and threads, too" do
     waiting = Thread.new { set_over_both.wait(JobServers::PATIENCE) }
     waiting.report_on_exception = false
-    sleep 0.1
+    submitted
     client.close
     expect { waiting.join(9) }.to raise_error(Gearman::NetworkError)
   end
