@@ -258,10 +258,18 @@ static void connect(worker_loop *loop, long index)
     *server = (server_entry){.state = AWAKE, .timed = RTEST(timed)};
 }
 
-static void nothing_held(worker_loop *loop)
+/* Returns how many answers were held back, and are no longer. */
+static unsigned nothing_held(worker_loop *loop)
 {
+    unsigned count = loop->held;
     loop->held_on = Qnil;
     loop->held = 0;
+    return count;
+}
+
+static void log_dropped(worker_loop *loop, unsigned held)
+{
+    if (held > 0) rb_funcall(loop->owner, id_dropped_held, 1, UINT2NUM(held));
 }
 
 /*
@@ -271,7 +279,7 @@ static void nothing_held(worker_loop *loop)
 static void lost(worker_loop *loop, long index, VALUE channel, bool silent)
 {
     gm_channel_close(channel);
-    if (loop->held_on == channel) nothing_held(loop);
+    if (loop->held_on == channel) log_dropped(loop, nothing_held(loop));
     if (channel_at(loop, index) != channel) return;
     VALUE connection = connection_at(loop, index);
     rb_ary_store(loop->channels, index, Qnil);
@@ -322,11 +330,18 @@ static bool hold(VALUE self, worker_loop *loop, VALUE channel, uint64_t start)
 static bool flush_held(worker_loop *loop, long index, VALUE channel)
 {
     if (NIL_P(loop->held_on)) return true;
-    unsigned count = loop->held;
-    nothing_held(loop);
+    unsigned count = nothing_held(loop);
     if (flush(loop, index, channel, loop->held_start)) return true;
-    rb_funcall(loop->owner, id_dropped_held, 1, UINT2NUM(count));
+    log_dropped(loop, count);
     return false;
+}
+
+/* Sends what was held back if the socket takes it at once. Returns how many answers were dropped. */
+static unsigned send_held(worker_loop *loop)
+{
+    VALUE channel = loop->held_on;
+    unsigned count = nothing_held(loop);
+    return NIL_P(channel) || gm_channel_send(channel) == GM_IO_OK ? 0 : count;
 }
 
 /* call-seq: send_held -> whether something was held back; sends it when it is time */
@@ -337,9 +352,9 @@ static VALUE loop_send_held(VALUE self)
     loop->watched = !NIL_P(channel);
     if (NIL_P(channel)) return Qfalse;
     if (gm_now() - loop->held_since >= HOLD) {
-        nothing_held(loop);
-        /* What goes wrong here the loop finds out by itself. */
-        gm_channel_flush(channel, loop->held_start, GM_NEVER, loop->network_timeout, false);
+        unsigned count = nothing_held(loop);
+        gm_io result = gm_channel_flush(channel, loop->held_start, GM_NEVER, loop->network_timeout, false);
+        if (result != GM_IO_OK) log_dropped(loop, count); /* the loop finds the loss out by itself */
     }
     return Qtrue;
 }
@@ -424,8 +439,9 @@ static VALUE call_user(worker_loop *loop, VALUE channel, VALUE (*function)(VALUE
     VALUE result = rb_protect(function, data, &state);
     if (!state) return result;
     rb_funcall(loop->worker, id_finish, 0);
-    gm_channel_send(channel); /* the answers of jobs before, if any were held back */
+    unsigned dropped = send_held(loop); /* the answers of jobs before */
     gm_channel_close(channel);
+    log_dropped(loop, dropped);
     rb_jump_tag(state);
 }
 
@@ -952,11 +968,7 @@ static VALUE loop_connected_p(VALUE self)
 static VALUE loop_close(VALUE self)
 {
     worker_loop *loop = get(self);
-    if (!NIL_P(loop->held_on)) {
-        VALUE channel = loop->held_on;
-        nothing_held(loop);
-        gm_channel_send(channel); /* finished jobs are answered, if the socket takes it */
-    }
+    unsigned dropped = send_held(loop);
     for (long i = 0; i < loop->count; i++) {
         VALUE channel = channel_at(loop, i);
         if (NIL_P(channel)) continue;
@@ -964,6 +976,7 @@ static VALUE loop_close(VALUE self)
         rb_ary_store(loop->channels, i, Qnil);
         loop->servers[i] = (server_entry){.state = AWAKE};
     }
+    log_dropped(loop, dropped);
     return Qnil;
 }
 

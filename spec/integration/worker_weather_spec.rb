@@ -69,6 +69,21 @@ RSpec.describe Gearman::Worker, :worker do
       expect(log.string.scan(/^.*H:9.*$/)).to match([/WARN.* dropped the result of f H:9/])
       expect(again.receive_until(:pre_sleep).map(&:first)).to eq([:pre_sleep])
     end
+
+    it "while jobs that were fetched ahead run has their results dropped, which is logged once" do
+      peer = nil
+      assigned = Queue.new
+      lose = ->(data, _) { (data == "1" && assigned.pop && peer.reset) || data }
+      running = run_worker([fake, job_server], { "f" => lose }, client_id: "me", prefetch: 16)
+      peer = fake.accept
+      peer.receive_until(:grab_job_uniq)
+      jobs = %w[1 2 3].map { |data| ScriptedServer::Peer.packet(:job_assign_uniq, "H:#{data}", "f", "", data) }
+      peer.write(jobs.join)
+      assigned << true
+      expect_service
+      expect(log.string.scan(/^.*dropped.*$/)).to match([/WARN.* dropped the results of [1-3] jobs at most/])
+      expect(running).not_to be_ended
+    end
   end
 
   describe "a frozen server" do

@@ -99,11 +99,13 @@ RSpec.describe "Gearman in Rails", :rails_application, :process do
       .to eq(%w[false false true])
   end
 
-  it "runs functions and jobs within Rails' executor, each once, and tells of lost servers and the end" do
+  it "runs functions and jobs within Rails' executor and reloader, each once, and tells of lost servers and the end" do
     server = start_gearmand
     output = in_application(<<~RUBY, env: { "GEARMAN_SERVERS" => server.address })
-      runs = Queue.new
-      Rails.application.executor.to_run { runs << :executor }
+      runs = Hash.new(0)
+      Rails.application.executor.to_run { runs[:executor] += 1 }
+      Rails.application.reloader.check = -> { true } # as if a file changed before each job
+      Rails.application.reloader.to_run { runs[:reloader] += 1 }
       class J < ActiveJob::Base; def perform(runs = nil) = $jobs << :job; end
       $jobs = Queue.new
       Gearman.worker { ability("plain") { |data, _| $jobs << :plain; data } }
@@ -112,16 +114,17 @@ RSpec.describe "Gearman in Rails", :rails_application, :process do
       end
       launcher = Gearman::Runner::Launcher.new.start
       Gearman.client.do_task(Gearman::Task.new("plain", "x"), 20)
-      puts $jobs.pop, runs.size
+      puts $jobs.pop, runs
       J.perform_later
-      puts $jobs.pop, runs.size
+      puts $jobs.pop, runs
       Process.kill("KILL", #{server.pid})
       Timeout.timeout(20) { sleep 0.01 until launcher.worker.connected_servers.empty? }
       sleep 0.2
       p launcher.stop(10)
     RUBY
 
-    expect(output.first(4)).to eq(%w[plain 1 job 2])
+    once, twice = [1, 2].map { |times| { executor: times, reloader: times }.to_s }
+    expect(output.first(4)).to eq(["plain", once, "job", twice])
     expect(output.grep(/connection_lost/).uniq).to eq(["connection_lost [:reason, :server]"])
     expect(log).to include("lost a job server")
     expect(output.last(2)).to eq(["shutdown [:finished]", "true"])

@@ -279,16 +279,19 @@ RSpec.describe "gearman-worker", :runner, :process do
     [*silent, *sockets].each(&:close)
   end
 
-  it "answers probes; a worker whose server is away is alive, but not ready" do
-    port = JobServers.free_port
-    started("--probe-port", port.to_s)
-    ask = ->(path) { Net::HTTP.get_response("127.0.0.1", path, port).code }
-    expect([ask.call("/live"), ask.call("/ready"), ask.call("/else")]).to eq(%w[200 200 404])
-    server.kill
-    eventually("not ready") { ask.call("/ready") == "503" }
-    expect(ask.call("/live")).to eq("200")
-    server.start
-    eventually("ready again") { ask.call("/ready") == "200" }
+  [[], %w[-w 2]].each do |processes|
+    it "answers probes; a worker whose server is away is alive, but not ready: #{processes}" do
+      port = JobServers.free_port
+      started("--probe-port", port.to_s, *processes)
+      ask = ->(path) { Net::HTTP.get_response("127.0.0.1", path, port).code }
+      eventually("ready") { ask.call("/ready") == "200" }
+      expect([ask.call("/live"), ask.call("/else")]).to eq(%w[200 404])
+      server.kill
+      eventually("not ready") { ask.call("/ready") == "503" }
+      expect(ask.call("/live")).to eq("200")
+      server.start
+      eventually("ready again") { ask.call("/ready") == "200" }
+    end
   end
 
   describe "several processes", :fork_among_threads do
