@@ -26,20 +26,29 @@ RSpec.describe "Spring", :newest, :rails_application, :process do
     run_ruby(Gem.bin_path("spring", "spring"), *arguments, env: environment)
   end
 
+  # The connections that the server has, but the one that asks.
+  def connections
+    server.admin("workers").lines.size - 2
+  end
+
   it "forks what submits jobs, each process on a connection of its own" do
     code = <<~RUBY
-      jobs = Array.new(50) { |number| SpringJob.perform_later(number) }
+      jobs = [SpringJob.perform_later]
+      File.write("ready-\#{Process.pid}", "")
+      sleep 0.01 until File.exist?("go")
+      jobs += Array.new(49) { SpringJob.perform_later }
       known = jobs.count { |job| Gearman.client.job_status_by_unique(job.provider_job_id).known? }
-      puts [$ancestor, Process.pid, known].join(" ")
+      puts "found " + [$ancestor, Process.pid, known].join(" ")
     RUBY
-    output, status = spring("rails", "runner", code)
-    expect(status).to eq(0), output
-    outputs = Array.new(3) { Thread.new { spring("rails", "runner", code).first } }.map(&:value)
-    found = [output, *outputs].map { |text| text[/^\d+ \d+ \d+$/].split.map(&:to_i) }
-    ancestors, pids, known = found.transpose
-    expect(ancestors.uniq.size).to eq(1)
-    expect([*pids, ancestors.first].uniq.size).to eq(5)
-    expect(known).to eq([50] * 4)
-    expect(server.admin("status")).to start_with("default\t200\t")
+    commands = Array.new(3) { Thread.new { spring("rails", "runner", code) } }
+    eventually("three processes", patience: 60) { Dir.glob("ready-*", base: root).size == 3 }
+    expect(connections).to eq(4) # with that of the process which they are forked from
+    write "go", ""
+
+    outputs = commands.map(&:value)
+    expect(outputs.map(&:last)).to eq([0, 0, 0]), outputs.join("\n")
+    ancestors, pids, known = outputs.map { |text, _| text[/^found (.*)$/, 1].split.map(&:to_i) }.transpose
+    expect([*pids, *ancestors].uniq.size).to eq(4)
+    expect(known).to eq([50, 50, 50])
   end
 end
