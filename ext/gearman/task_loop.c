@@ -46,6 +46,8 @@ typedef struct {
     VALUE tasks;   /* Array: slot => task */
     VALUE events;  /* Array: what run() returns */
     bool returned; /* whether it has been returned, and is to be emptied */
+    bool bulk;     /* background tasks note their handles, which is no event */
+    bool noted;    /* whether any has done so since run() returned */
     server_line *lines;
     uint32_t line_count;
     task_slot *slots;
@@ -125,16 +127,20 @@ static task_loop *get(VALUE self)
 }
 
 /*
- * call-seq: new(patience, create_timeout)
+ * call-seq: new(patience, create_timeout, bulk = false)
  *
  * patience: seconds that a server may be silent until it is asked after a task, and again until it is lost.
  * create_timeout: seconds that it may take to answer a submission until it is lost; nil: for ever.
+ * bulk: whether it is no event that a background task was submitted, where the task can note its handle by itself.
  */
-static VALUE loop_initialize(VALUE self, VALUE patience, VALUE create_timeout)
+static VALUE loop_initialize(int argc, VALUE *argv, VALUE self)
 {
+    VALUE patience, create_timeout, bulk;
+    rb_scan_args(argc, argv, "21", &patience, &create_timeout, &bulk);
     task_loop *loop = get(self);
     loop->patience = gm_interval(patience);
     loop->create_timeout = gm_interval(create_timeout);
+    loop->bulk = RTEST(bulk);
     return self;
 }
 
@@ -335,9 +341,14 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
     case GM_JOB_CREATED:
         if (!loop->slots[slot].created) loop->created_count++;
         loop->slots[slot].created = true;
-        if (loop->slots[slot].plain && !gm_is_background(reply->request)) return;
-        one = gm_str_new(reply->parts[0]);
         ends = gm_is_background(reply->request);
+        if (loop->slots[slot].plain && !ends) return;
+        if (loop->bulk && ends && gm_task_note_handle(task, reply->parts[0])) {
+            loop->noted = true;
+            close_slot(loop, slot);
+            return;
+        }
+        one = gm_str_new(reply->parts[0]);
         break;
     case GM_WORK_COMPLETE:
     case GM_WORK_EXCEPTION:
@@ -556,7 +567,8 @@ static bool await(task_loop *loop, gm_deadline deadline)
  * Sends and receives until something happened to a task, or less than `room` bytes are unsent. Returns the events one
  * behind the other, each as four elements: what happened (the Symbol of a packet; :unsent or :lost when the connection
  * was lost, or the server does not know the job any more), the task, and up to two values that came with it. Returns
- * nil when the time-out passed, an empty Array when no task is in flight or there is room. The next run empties the
+ * nil when the time-out passed, an empty Array when no task is in flight, there is room or a task has ended that is no
+ * event. The next run empties the
  * Array.
  */
 static VALUE loop_run(int argc, VALUE *argv, VALUE self)
@@ -572,8 +584,9 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
     int reads = 0;
     for (;;) {
         bool again = turn(loop, loop->events);
-        if (RARRAY_LEN(loop->events) > 0 || loop->open_count == 0 || unsent(loop) < wanted) {
+        if (RARRAY_LEN(loop->events) > 0 || loop->noted || loop->open_count == 0 || unsent(loop) < wanted) {
             loop->returned = true;
+            loop->noted = false;
             return loop->events;
         }
         rb_thread_check_ints();
@@ -724,7 +737,7 @@ void Init_gearman_task_loop(void)
     rb_define_alloc_func(cTaskLoop, loop_allocate);
     rb_undef_method(cTaskLoop, "initialize_copy");
     rb_define_singleton_method(cTaskLoop, "call", loop_s_call, 5);
-    rb_define_method(cTaskLoop, "initialize", loop_initialize, 2);
+    rb_define_method(cTaskLoop, "initialize", loop_initialize, -1);
     rb_define_method(cTaskLoop, "submit", loop_submit, 4);
     rb_define_method(cTaskLoop, "open", loop_open, 0);
     rb_define_method(cTaskLoop, "over?", loop_over_p, 0);

@@ -22,7 +22,6 @@ module Gearman
       @tasks = tasks
       @waiting = tasks.dup
       @number = 0
-      @ended = 0
       @in_doubt = []
       @reasons = []
       # Unique to the submission and counted on: a random unique for each task would cost more than sending it.
@@ -37,11 +36,11 @@ module Gearman
         task.error = nil
         task.unique_or { @prefix + (@number += 1).to_s }
       end
-      @loop = TaskLoop.new(TaskSet::PATIENCE, @client.task_create_timeout_sec)
-      while @ended < @tasks.size
+      @loop = TaskLoop.new(TaskSet::PATIENCE, @client.task_create_timeout_sec, true)
+      while ended < @tasks.size
         submit_some
         dispatch(@loop.run(nil)) if @loop.open.positive?
-        yield @ended, @tasks.size if block_given?
+        yield ended, @tasks.size if block_given?
       end
       raise NetworkError.in_doubt(@reasons, @in_doubt) if @in_doubt.any?
 
@@ -51,6 +50,10 @@ module Gearman
     end
 
     private
+
+    def ended
+      @tasks.size - @waiting.size - @loop.open
+    end
 
     def submit_some
       submit(@waiting.first) until @waiting.empty? || @loop.open >= WINDOW || @loop.unsent >= UNSENT
@@ -62,12 +65,7 @@ module Gearman
         @loop.submit(connection, @waiting, nil, @client.one_server? ? UNSENT : 0)
       end
     rescue InvalidArgsError, NoJobServersError => e
-      ended_with(@waiting.shift, e)
-    end
-
-    def ended_with(task, error)
-      task.error = error
-      @ended += 1
+      @waiting.shift.error = e
     end
 
     def dispatch(events)
@@ -75,16 +73,12 @@ module Gearman
       while position < events.size
         task = events[position + 1]
         case events[position]
-        when :job_created
-          @ended += 1
-          task.handle_created(events[position + 2])
-        when :error
-          ended_with(task, RefusedError.of_task(events[position + 2], events[position + 3], task.func))
+        when :job_created then task.handle_created(events[position + 2])
+        when :error then task.error = RefusedError.of_task(events[position + 2], events[position + 3], task.func)
         when :unsent
           events[position + 3].lost
           @waiting << task
         when :lost
-          @ended += 1
           @reasons |= [events[position + 2]]
           @in_doubt << task
         end

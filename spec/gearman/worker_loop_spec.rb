@@ -236,8 +236,8 @@ RSpec.describe Gearman::Worker, :worker do
     end
 
     it "may take as long as the server goes on reading it" do
-      options[:network_timeout_sec] = 0.7
-      peer.pause = 0.01
+      options[:network_timeout_sec] = 1.5
+      peer.pause = 0.02
       result = "r" * (8 << 20)
       worker.worker.add_ability("f") do |_, job|
         # What the kernel keeps for a server that reads slowly is no progress.
