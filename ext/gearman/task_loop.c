@@ -568,8 +568,7 @@ static bool await(task_loop *loop, gm_deadline deadline)
  * behind the other, each as four elements: what happened (the Symbol of a packet; :unsent or :lost when the connection
  * was lost, or the server does not know the job any more), the task, and up to two values that came with it. Returns
  * nil when the time-out passed, an empty Array when no task is in flight, there is room or a task has ended that is no
- * event. The next run empties the
- * Array.
+ * event. The next run empties the Array.
  */
 static VALUE loop_run(int argc, VALUE *argv, VALUE self)
 {
