@@ -20,7 +20,10 @@ RSpec.describe "Spring", :newest, :rails_application, :process do
     RUBY
   end
 
-  after { spring("stop") }
+  after do
+    write "go", "" # for processes that an example left behind
+    spring("stop")
+  end
 
   def spring(*arguments)
     run_ruby(Gem.bin_path("spring", "spring"), *arguments, env: environment)
