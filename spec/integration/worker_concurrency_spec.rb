@@ -64,6 +64,51 @@ RSpec.describe Gearman::Worker, :worker do
       adding.each(&:join)
       23.times { |i| registered("f#{i}", 3) }
     end
+
+    # A worker that can do f and sleeps, and its peer, which has no job for it.
+    def sleeping
+      server = start_fake_job_server
+      running = run_worker(server, { "f" => block })
+      peer = server.accept
+      peer.receive_until(:grab_job_uniq)
+      peer.respond(:no_job).receive_until(:pre_sleep)
+      peer.answer(:grab_job_uniq) { [:no_job] }
+      [running, peer]
+    end
+
+    # What the peer is told of functions, up to the first time that it is told what is looked for.
+    def told_until(peer, *wanted)
+      told = []
+      told << peer.receive until told.include?(wanted) && told.last == [:pre_sleep]
+      told - [[:pre_sleep]]
+    end
+
+    it "does not take a function back that is added while it tells a server of others" do
+      running, peer = sleeping
+      late = nil
+      allow(running.worker).to receive(:abilities).and_wrap_original do |original|
+        original.call.tap do
+          next if late || Thread.current != running.thread
+
+          late = Thread.new { running.worker.add_ability("late") { true } }
+          late.join
+        end
+      end
+      running.worker.add_ability("g") { true }
+      expect(told_until(peer, :can_do, "late")).to eq([[:can_do, "g"], [:can_do, "late"]])
+    end
+
+    it "tells a server of a function that is added again while it is told that it was removed" do
+      running, peer = sleeping
+      again = nil
+      connection = running.worker.instance_variable_get(:@loops).first.pool.connections.first
+      allow(connection).to receive(:send_update).and_wrap_original do |original, *arguments|
+        again ||= Thread.new { running.worker.add_ability("f", &block) }.join
+        original.call(*arguments)
+      end
+      running.worker.remove_ability("f")
+      expect(told_until(peer, :can_do, "f")).to eq([[:cant_do, "f"], [:can_do, "f"]])
+    end
   end
 
   describe "what ends one loop" do

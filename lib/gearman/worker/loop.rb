@@ -167,10 +167,11 @@ module Gearman
       # Tells a server of functions that were added or removed. Called when no job is under way from it.
       def tell_changes(connection)
         @changed = false
+        registered = connection.registered.dup # before the functions: other threads add and then announce them
         abilities = @worker.abilities
-        (connection.registered - abilities.keys).each do |func|
-          connection.registered.delete(func)
+        (registered - abilities.keys).each do |func|
           connection.send_update(Packet.encode(:cant_do, func))
+          connection.registered.delete(func) # now who adds it again announces it
         end
         announce(abilities, connection)
         @changed = true unless told?(abilities)
