@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "json"
+require_relative "rails_versions"
 require_relative "variant"
 
 SUPPRESSIONS = File.expand_path("suppressions", __dir__)
@@ -30,8 +31,9 @@ def left_out(variant, checker, environment, pattern = nil)
   options = tags.flat_map { |tag| ["--tag", "~#{tag}"] }
   chosen = pattern ? ["--pattern", pattern] : []
   all, judged = [[], [*chosen, *options]].map { |arguments| count_examples(variant, checker, environment, arguments) }
-  puts "#{checker}: leaves out #{all - judged} of #{all} examples: those tagged #{tags.join(" or ")}" \
-       "#{" and those outside #{pattern}" if pattern}"
+  rails = RailsVersions.new.count
+  puts "#{checker}: leaves out #{all - judged + rails} of #{all + rails} examples: those tagged #{tags.join(" or ")}" \
+       "#{", those outside #{pattern}" if pattern}, and #{rails} that need Rails"
   options
 end
 

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "bundler"
+require "json"
 require "open3"
 
 # Runs the specs below spec/active_job and spec/rails under several versions of Rails, each with a Gemfile of its own
@@ -30,6 +31,17 @@ class RailsVersions
     results.values.all?
   end
 
+  # How many examples there are under the newest version.
+  def count
+    environment = environment_of(@newest)
+    Bundler.with_unbundled_env do
+      install(environment) || abort("spec:rails: the bundle of Rails #{@newest} cannot be installed")
+      start(environment, "--dry-run", "--format", "json").sum do |output, _|
+        JSON.parse(output[/^{.*}$/]).fetch("examples").size
+      end
+    end
+  end
+
   private
 
   def all
@@ -41,10 +53,14 @@ class RailsVersions
 
   def green?(version)
     puts "== Rails #{version}"
-    environment = { "BUNDLE_GEMFILE" => File.join(ROOT, "gemfiles/rails_#{version.tr(".", "_")}.gemfile"),
-                    "BUNDLE_PATH" => bundle_path, "BUNDLE_WITHOUT" => nil }
+    environment = environment_of(version)
     tags = version == @newest ? [] : ["--tag", "~newest"]
     Bundler.with_unbundled_env { install(environment) && run_specs(environment, tags) }
+  end
+
+  def environment_of(version)
+    { "BUNDLE_GEMFILE" => File.join(ROOT, "gemfiles/rails_#{version.tr(".", "_")}.gemfile"),
+      "BUNDLE_PATH" => bundle_path, "BUNDLE_WITHOUT" => nil }
   end
 
   def install(environment)
@@ -53,11 +69,17 @@ class RailsVersions
   end
 
   def run_specs(environment, tags)
+    start(environment, *tags).map { |output, status| puts(output) || status.success? }.all?
+  end
+
+  # Runs RSpec in both folders. Returns the output and the status of each.
+  def start(environment, *options)
     runs = FOLDERS.map do |folder|
       specs = Dir.glob("#{folder}/**/*_spec.rb", base: ROOT).sort
-      Thread.new { Open3.capture2e(environment, *BUNDLE, "exec", "rspec", *tags, *specs, chdir: ROOT, stdin_data: "") }
+      command = [*BUNDLE, "exec", "rspec", *options, *specs]
+      Thread.new { Open3.capture2e(environment, *command, chdir: ROOT, stdin_data: "") }
     end
-    runs.map(&:value).map { |output, status| puts(output) || status.success? }.all?
+    runs.map(&:value)
   end
 
   # The same for all versions, and not the project's own: with two versions of a default gem in it, RubyGems warns in
