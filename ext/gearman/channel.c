@@ -33,10 +33,11 @@ typedef struct {
     VALUE io;      /* nil: closed */
     VALUE wait_io; /* the IO below `io` */
     VALUE peer;
-    VALUE mutex;    /* for sockets whose reads and writes are Ruby methods */
-    VALUE kept;     /* replies for read_response that came while another was awaited; nil or an Array */
-    VALUE why;      /* what was wrong, when that says more than `error` and `broken`; or nil */
-    VALUE unclosed; /* the socket, closed while somebody waited on it */
+    VALUE mutex;      /* for sockets whose reads and writes are Ruby methods */
+    VALUE kept;       /* replies for read_response that came while another was awaited; nil or an Array */
+    VALUE why;        /* what was wrong, when that says more than `error` and `broken`; or nil */
+    VALUE unclosed;   /* the socket, closed while somebody waited on it */
+    VALUE registered; /* Array: the functions that a worker has announced on it */
     bool plain;
     bool blocking;    /* recv() waits for a moment, see gm_channel_await */
     int wakes_at;     /* how many bytes wake who waits */
@@ -71,6 +72,7 @@ static void channel_mark(void *data)
     rb_gc_mark_movable(ch->kept);
     rb_gc_mark_movable(ch->why);
     rb_gc_mark_movable(ch->unclosed);
+    rb_gc_mark_movable(ch->registered);
 }
 
 static void channel_compact(void *data)
@@ -83,6 +85,7 @@ static void channel_compact(void *data)
     ch->kept = rb_gc_location(ch->kept);
     ch->why = rb_gc_location(ch->why);
     ch->unclosed = rb_gc_location(ch->unclosed);
+    ch->registered = rb_gc_location(ch->registered);
 }
 
 void gm_lease_release(gm_lease *lease)
@@ -133,7 +136,7 @@ static VALUE channel_allocate(VALUE klass)
 {
     channel *ch;
     VALUE self = TypedData_Make_Struct(klass, channel, &channel_type, ch);
-    ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = ch->why = ch->unclosed = Qnil;
+    ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = ch->why = ch->unclosed = ch->registered = Qnil;
     gm_parser_init(&ch->parser, GM_RES, GM_DEFAULT_MAX_PACKET);
     gm_buffer_init(&ch->out);
     gm_replies_init(&ch->replies);
@@ -871,6 +874,57 @@ static VALUE channel_send_update(int argc, VALUE *argv, VALUE self)
     return Qnil;
 }
 
+/* call-seq: flush -> nil; sends what was queued */
+static VALUE channel_flush(VALUE self)
+{
+    gm_io result = gm_channel_flush(self, get(self)->queued, GM_NEVER, GM_NEVER, false);
+    if (result != GM_IO_OK) raise_io(self, result);
+    return Qnil;
+}
+
+/* call-seq: registered -> the functions that were announced on it */
+static VALUE channel_registered(VALUE self)
+{
+    channel *ch = get(self);
+    return NIL_P(ch->registered) ? rb_ary_new() : rb_ary_dup(ch->registered);
+}
+
+/*
+ * call-seq: announce(name, bytes, functions = nil) -> whether it is new
+ *
+ * Queues the packet that announces a function, once. With a Hash of functions, one that is not in it any more is not
+ * announced. No other thread comes in between, so that what the server is told last is what holds.
+ */
+static VALUE channel_announce(int argc, VALUE *argv, VALUE self)
+{
+    VALUE name, bytes, functions;
+    rb_scan_args(argc, argv, "21", &name, &bytes, &functions);
+    channel *ch = get(self);
+    if (!gm_channel_usable(self)) gm_channel_raise(self);
+    if (NIL_P(ch->registered)) RB_OBJ_WRITE(self, &ch->registered, rb_ary_new());
+    if (!NIL_P(functions) && NIL_P(rb_hash_lookup(functions, name))) return Qfalse;
+    if (RTEST(rb_ary_includes(ch->registered, name))) return Qfalse;
+    gm_channel_queue_bytes(self, bytes, ++ch->raw_slot);
+    rb_ary_push(ch->registered, rb_str_new_frozen(name));
+    return Qtrue;
+}
+
+/*
+ * call-seq: retract(name, bytes, functions) -> whether it was announced, and is not in the Hash of functions
+ *
+ * Queues the packet that takes a function back. No other thread comes in between.
+ */
+static VALUE channel_retract(VALUE self, VALUE name, VALUE bytes, VALUE functions)
+{
+    channel *ch = get(self);
+    if (!gm_channel_usable(self)) gm_channel_raise(self);
+    if (NIL_P(ch->registered) || !NIL_P(rb_hash_lookup(functions, name))) return Qfalse;
+    if (!RTEST(rb_ary_includes(ch->registered, name))) return Qfalse; /* rb_ary_delete would yield it then */
+    rb_ary_delete(ch->registered, name);
+    gm_channel_queue_bytes(self, bytes, ++ch->raw_slot);
+    return Qtrue;
+}
+
 static VALUE next_response(VALUE self, gm_deadline deadline)
 {
     channel *ch = get(self);
@@ -1003,6 +1057,10 @@ void Init_gearman_channel(void)
     rb_define_method(cChannel, "close", channel_close, 0);
     rb_define_method(cChannel, "queue", channel_queue, 1);
     rb_define_method(cChannel, "send_update", channel_send_update, -1);
+    rb_define_method(cChannel, "flush", channel_flush, 0);
+    rb_define_method(cChannel, "registered", channel_registered, 0);
+    rb_define_method(cChannel, "announce", channel_announce, -1);
+    rb_define_method(cChannel, "retract", channel_retract, 3);
     rb_define_method(cChannel, "read_response", channel_read_response, -1);
     rb_define_method(cChannel, "request", channel_request, -1);
     rb_define_method(cChannel, "read_bytes", channel_read_bytes, -1);

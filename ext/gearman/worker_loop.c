@@ -329,7 +329,7 @@ static bool hold(VALUE self, worker_loop *loop, VALUE channel, uint64_t start)
 /* Sends what was held back. Returns false when the server is lost. */
 static bool flush_held(worker_loop *loop, long index, VALUE channel)
 {
-    if (NIL_P(loop->held_on)) return true;
+    if (loop->held_on != channel) return true;
     unsigned count = nothing_held(loop);
     if (flush(loop, index, channel, loop->held_start)) return true;
     log_dropped(loop, count);
@@ -519,7 +519,7 @@ static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_
     RB_GC_GUARD(payload);
     if (more) queue_grabs(loop, index, channel, loop->prefetch);
     if (more && loop->prefetch > 1 && hold(self, loop, channel, start)) return;
-    if (!NIL_P(loop->held_on)) {
+    if (loop->held_on == channel) {
         flush_held(loop, index, channel);
     } else if (!flush(loop, index, channel, start)) {
         rb_funcall(loop->owner, id_dropped, 1, job);
@@ -926,6 +926,7 @@ static VALUE loop_configure(VALUE self, VALUE network_timeout, VALUE prefetch, V
     loop->exceptions = RTEST(exceptions);
     loop->ours = RTEST(ours);
     loop->verbose = RTEST(verbose);
+    loop->turned = gm_now();
     return self;
 }
 

@@ -88,7 +88,6 @@ module Gearman
       @fresh = nil
       @tls = nil
       @reason = nil
-      @registered = []
       @monitor = Monitor.new
       @talking = Mutex.new
       @pid = nil
@@ -242,8 +241,8 @@ module Gearman
     #
     # @api private
     def channel
-      own = @channel # another thread may close it
-      return own if own&.usable?
+      own = connected_channel
+      return own if own
 
       @monitor.synchronize do
         own = @fresh || @channel # the block of on_open asks for it
@@ -251,16 +250,19 @@ module Gearman
       end
     end
 
-    # The functions that a worker has announced on the channel of {#socket}.
+    # The channel of {#socket}, if it is open.
     #
-    # @return [Array<String>]
+    # @return [Channel, nil]
     # @api private
-    attr_reader :registered
+    def connected_channel
+      own = @channel # another thread may close it
+      own if own&.usable?
+    end
 
     # @return [Boolean] whether the socket of {#socket} is open
     # @api private
     def connected?
-      @channel&.usable? || false
+      !connected_channel.nil?
     end
 
     # Sends an option on every channel, and on those still to be opened.
@@ -341,7 +343,6 @@ module Gearman
       release(@channel) if @channel
       @channel = nil
       @fresh = fresh = lease
-      @registered = []
       @on_open&.call(self)
       @channel = kept = fresh
     ensure

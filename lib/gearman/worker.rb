@@ -90,6 +90,7 @@ module Gearman
       @exceptions = opts.fetch(:exceptions, true)
       @worker_enabled = true
       @working = @closing = @quiet = @scheduled = false
+      @runs = 0
       @wrappers = []
       @error_handlers = []
       @mutex = Mutex.new
@@ -219,7 +220,7 @@ module Gearman
       func = function_name(func_name)
       ability = Ability.new(func, block, timeout, server_timeout: server_timeout, scheduled: scheduled)
       announcement(func, ability.server_timeout)
-      @scheduled ||= ability.scheduled?
+      @scheduled = true if ability.scheduled?
       @abilities[func] = ability
       @loops.each { |loop| loop.retired.delete(func) }
       @loops.each(&:change) if @working || !announce
@@ -236,10 +237,27 @@ module Gearman
     # @raise [NetworkError] when the connection is lost
     def announce_ability(func_name, timeout, connection)
       packet = announcement(func_name, timeout)
-      return unless claim(func_name, connection)
+      return connection.send_update(packet) unless connection.is_a?(Connection)
 
-      connection.send_update(packet)
-      logger.debug { "announced #{func_name} to #{connection.to_host_port}" }
+      channel = connection.channel
+      channel.announce(func_name, packet)
+      channel.flush
+    end
+
+    # Tells a server what it does not know yet of functions that were added, and with `removed` of others.
+    #
+    # @param channel [Channel] to it
+    # @param removed [Boolean] not while a job is under way on it
+    # @return [void]
+    # @raise [NetworkError] when the connection is lost
+    # @api private
+    def tell(channel, removed: false)
+      known = channel.registered.to_h { |name| [name, true] }
+      known.each_key { |name| channel.retract(name, Packet.encode(:cant_do, name), @abilities) } if removed
+      abilities.each do |name, ability|
+        channel.announce(name, announcement(name, ability.server_timeout), @abilities) unless known[name]
+      end
+      channel.flush
     end
 
     # Sets the block that is called behind the answer to each job of a function that completed. What it raises
@@ -265,9 +283,11 @@ module Gearman
     def remove_ability(func)
       func = function_name(func)
       ability = @abilities[func] or return
-      @loops.each { |loop| loop.retired[func] = ability }
-      @abilities.delete(func)
-      @loops.each(&(@working ? :change : :tell_all))
+      retire = -> { @loops.each { |loop| loop.retired[func] = ability } }
+      retire.call # whoever does not find it in one place any more finds it in the other
+      ability = @abilities.delete(func) || ability
+      retire.call
+      @working ? @loops.each(&:change) : tell_all(@loops)
       ability
     end
 
@@ -324,15 +344,9 @@ module Gearman
     #
     # @return [void]
     def close
-      if @working
-        @closing = true
-        finish
-      else
-        @loops.each do |loop|
-          loop.close
-          loop.pool.close
-        end
-      end
+      @closing = true
+      finish
+      close_all unless @working
     end
 
     # Sleeps.
@@ -403,22 +417,18 @@ module Gearman
     end
 
     def tell_servers
-      return @loops.map { |loop| loop.add(abilities) }.first if @working
+      return @loops.map(&:add).first if @working
 
-      @loops.drop(1).each(&:tell_all)
-      @connection_pool.with_all_connections do |connection|
-        connection.channel # registers when it is new
-        @loops.first.announce(abilities, connection)
-      end
+      tell_all(@loops.drop(1))
+      @connection_pool.with_all_connections { |connection| tell(connection.channel) }
+    rescue ThreadError # a trap cannot wait for a lock
+      @loops.each(&:change)
+      []
     end
 
-    # Whether it is up to this thread to announce a function: a server counts those who announce it twice.
-    def claim(func, connection)
-      return true unless connection.is_a?(Connection)
-
-      mine = func.dup
-      connection.registered << mine
-      connection.registered.find { |name| name == func }.equal?(mine)
+    # Tells all servers of functions that were added or removed, if no job is under way.
+    def tell_all(loops)
+      @mutex.synchronize { loops.each(&(@working ? :change : :tell_all)) }
     end
 
     def announcement(func, timeout)
@@ -439,26 +449,38 @@ module Gearman
     end
 
     def working
+      mine = false
       @mutex.synchronize do
         raise Error, "the worker is working already" if @working
 
-        @working = true
+        @runs += 1
+        mine = @working = true
       end
-      begin
-        yield
-      ensure
-        @working = false
-        close if @closing
-        @closing = false
-        @loops.each(&:reopen)
-        @mutex.synchronize { @ended.broadcast }
+      yield
+    ensure
+      worked if mine
+    end
+
+    def worked
+      @working = false
+      @closing ? close_all : @loops.each(&:reopen)
+    ensure
+      @mutex.synchronize { @ended.broadcast }
+    end
+
+    def close_all
+      @closing = false
+      @loops.each do |loop|
+        loop.reopen
+        loop.close
+        loop.pool.close
       end
     end
 
     def work_together
       first, *others = @loops
-      others.each { |other| other.start { finish } }
       begin
+        others.each { |other| other.start { finish } }
         first.work
       ensure
         finish
@@ -479,16 +501,17 @@ module Gearman
     def join(loops)
       loops.each(&:join)
     ensure
-      loops.each(&:kill)
+      loops.each(&:kill).each(&:join)
     end
 
     # @return [Boolean] whether {#work} has returned within the time
     def wait_for_end(timeout)
       deadline = now + timeout
       @mutex.synchronize do
-        @ended.wait(@mutex, [deadline - now, 0.001].max) while @working && now < deadline
+        run = @runs
+        @ended.wait(@mutex, [deadline - now, 0.001].max) while @working && @runs == run && now < deadline
+        !@working || @runs != run
       end
-      !@working
     end
 
     def wake

@@ -82,12 +82,11 @@ module Gearman
       end
 
       def start(child)
-        reports, writer = IO.pipe
-        child.pid = fork { be_child(writer) }
-        writer.close
-        child.reports = reports
+        child.reports, writer = IO.pipe
         child.state = nil
         child.heard_at = child.started_at = now
+        child.pid = fork { be_child(writer) }
+        writer.close
       end
 
       def be_child(writer)

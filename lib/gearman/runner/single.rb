@@ -111,12 +111,15 @@ module Gearman
 
       # Nobody waits for this process to end, so its jobs have all the time that they need.
       def recycle
-        if !@recycled && (reason = reason_to_recycle)
+        if @recycled
+          idle = @launcher.worker.running_jobs.empty?
+          stop("no job is left") if idle && @idle # twice: a server may have had one on its way
+          @idle = idle
+        elsif (reason = reason_to_recycle)
           @launcher.quiet
           @recycled = true
           logger.info("#{reason}: another process takes over when the running jobs are done")
         end
-        stop("no job is left") if @recycled && @launcher.worker.running_jobs.empty?
       end
 
       def title

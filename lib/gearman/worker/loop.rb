@@ -149,11 +149,14 @@ module Gearman
       # the loop, which asks all for jobs. Works in a trap, too.
       #
       # @return [Array<Connection>] the servers that were told
-      def add(abilities)
+      def add
         @pool.connections.select do |connection|
-          announce(abilities, connection) if connection.connected?
-        rescue NetworkError => e
+          channel = connection.connected_channel or next
+          @worker.tell(channel)
+          true
+        rescue NetworkError, ThreadError => e # a socket that speaks TLS cannot be used in a trap
           logger.debug { e.message }
+          false
         end
       end
 
@@ -167,14 +170,9 @@ module Gearman
       # Tells a server of functions that were added or removed. Called when no job is under way from it.
       def tell_changes(connection)
         @changed = false
-        registered = connection.registered.dup # before the functions: other threads add and then announce them
-        abilities = @worker.abilities
-        (registered - abilities.keys).each do |func|
-          connection.send_update(Packet.encode(:cant_do, func))
-          connection.registered.delete(func) # now who adds it again announces it
-        end
-        announce(abilities, connection)
-        @changed = true unless told?(abilities)
+        channel = connection.connected_channel
+        @worker.tell(channel, removed: true) if channel
+        @changed = true unless told?(@worker.abilities)
       rescue NetworkError => e
         @changed = true
         logger.warn { e.message }
@@ -183,10 +181,12 @@ module Gearman
       # Called by the native loop to have a server that serves first what was registered last offer scheduled jobs
       # before the others, or behind them. Called when no job is under way from it.
       def order(connection, scheduled_first)
+        channel = connection.connected_channel or return
+        registered = channel.registered
         moved = @worker.abilities.each_value.select do |ability|
-          ability.scheduled? == scheduled_first && connection.registered.include?(ability.func_name)
+          ability.scheduled? == scheduled_first && registered.include?(ability.func_name)
         end
-        connection.send_update(moved.map { |ability| @worker.register_again(ability) }.join)
+        channel.send_update(moved.map { |ability| @worker.register_again(ability) }.join)
       rescue NetworkError => e
         logger.warn { e.message }
       end
@@ -194,16 +194,6 @@ module Gearman
       # Tells all servers that are connected.
       def tell_all
         @pool.connections.each { |connection| tell_changes(connection) if connection.connected? }
-      end
-
-      # Announces what a server does not know yet.
-      def announce(abilities, connection)
-        abilities.each_value do |ability|
-          next if connection.registered.include?(ability.func_name)
-
-          @worker.announce_ability(ability.func_name, ability.server_timeout, connection)
-        end
-        true
       end
 
       # Closes all connections. Answers that were held back are sent, if the sockets take them.
@@ -248,24 +238,23 @@ module Gearman
       def register(connection)
         greet(connection)
         connection.send_update(Packet.encode(:set_client_id, @worker.client_id.to_s))
-        announce(@worker.abilities, connection)
+        @worker.tell(connection.channel)
         @worker.run_connect_callback
       end
 
       # A server that does not answer must not be asked for jobs: those of the others would wait for it. It is asked
       # for its version, or for an echo when it knows no text commands.
       def greet(connection)
-        mute = @mute.delete(connection)
-        @mute[connection] = true unless mute
+        mute = @mute[connection]
         @versions[connection] = mute ? nil : version_of(connection.channel)
         connection.channel.request(Packet.pack_request(:echo_req, "ping"), GREETING_TIMEOUT) if mute
-        mute ? @mute[connection] = true : @mute.delete(connection)
-      rescue SocketTimeoutError
-        connection.failed(false)
+      rescue SocketTimeoutError, NetworkError => e
+        mute ? @mute.delete(connection) : @mute[connection] = true
+        silent = e.is_a?(SocketTimeoutError)
+        connection.failed(!silent)
+        raise unless silent
+
         raise ServerDownException, "#{connection.to_host_port} does not answer"
-      rescue NetworkError
-        connection.failed(true)
-        raise
       end
 
       def version_of(channel)
@@ -282,7 +271,7 @@ module Gearman
 
       # Whether no connection lacks a function, or has one that was removed.
       def told?(abilities)
-        functions = @pool.connections.select(&:connected?).map { |connection| connection.registered.uniq }
+        functions = @pool.connections.filter_map { |connection| connection.connected_channel&.registered }
         (@retired.keys - functions.flatten).each { |func| @retired.delete(func) }
         functions.all? { |list| list.size == abilities.size && (list - abilities.keys).empty? }
       end
@@ -300,7 +289,7 @@ module Gearman
         @connectors.delete(connection)
         if connection.connected?
           change if connector # while it registered, functions may have been added or removed
-          return connection.channel
+          return connect(connection)
         end
         return if connector && retry_in(connection).positive?
 
