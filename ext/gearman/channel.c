@@ -421,7 +421,8 @@ static VALUE write_by_method(VALUE data)
     if (length > WRITE_SIZE) length = WRITE_SIZE;
     call->result = GM_IO_CLOSED; /* unless it comes to another end */
     call->error = EIO;
-    if (ch->writing) return Qnil; /* an exception came out of the last write: nobody knows what was sent */
+    if (NIL_P(ch->io)) return Qnil; /* closed while this thread waited for its turn */
+    if (ch->writing) return Qnil;   /* an exception came out of the last write: nobody knows what was sent */
     VALUE bytes = rb_str_new((const char *)gm_buffer_bytes(&ch->out), (long)length);
     VALUE arguments[2] = {bytes, no_exception};
     bool nonblock = rb_respond_to(ch->io, id_write_nonblock);
@@ -450,6 +451,10 @@ static VALUE read_by_method(VALUE data)
     channel *ch = get(call->self);
     VALUE arguments[2] = {INT2FIX(GM_READ_SIZE), no_exception};
     VALUE bytes;
+    if (NIL_P(ch->io)) { /* closed while this thread waited for its turn */
+        call->result = GM_IO_CLOSED;
+        return Qnil;
+    }
     if (rb_respond_to(ch->io, id_read_nonblock)) {
         bytes = rb_funcallv_kw(ch->io, id_read_nonblock, 2, arguments, RB_PASS_KEYWORDS);
     } else {
@@ -552,6 +557,35 @@ static void abandon(VALUE self, uint64_t start, uint64_t end)
 
 typedef struct {
     VALUE self;
+    int events;
+    gm_deadline deadline;
+    int ready;
+} waiting;
+
+static VALUE wait_on(VALUE data)
+{
+    waiting *what = (waiting *)data;
+    what->ready = gm_wait(get(what->self)->wait_io, what->events, what->deadline);
+    return Qnil;
+}
+
+static VALUE waited_on(VALUE data)
+{
+    gm_channel_waited(((waiting *)data)->self);
+    return Qnil;
+}
+
+/* Waits for any of the events. Returns those that came, 0 or GM_WAIT_CLOSED as gm_wait. */
+static int wait_for(VALUE self, int events, gm_deadline deadline)
+{
+    waiting what = {self, events, deadline, 0};
+    gm_channel_waits(self);
+    rb_ensure(wait_on, (VALUE)&what, waited_on, (VALUE)&what);
+    return what.ready;
+}
+
+typedef struct {
+    VALUE self;
     uint64_t end;
     gm_deadline deadline, patience;
     bool duplex;
@@ -573,8 +607,7 @@ static VALUE flush_slowly(VALUE data)
         }
         bool reads = flush->duplex && gm_parser_rest(&ch->parser).length < READ_AHEAD;
         int events = ch->write_events | (reads ? ch->read_events : 0);
-        wake_at(ch, 1);
-        int ready = gm_wait(ch->wait_io, events, deadline);
+        int ready = wait_for(flush->self, events, deadline);
         if (ready == 0) return INT2FIX(GM_IO_TIMEOUT);
         if (ready == GM_WAIT_CLOSED) return INT2FIX(fail(flush->self, EBADF));
         if (reads && (ready & ch->read_events) && gm_channel_fill(flush->self) == GM_IO_CLOSED) {
@@ -711,26 +744,6 @@ static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
     return GM_IO_OK;
 }
 
-typedef struct {
-    VALUE self;
-    int events;
-    gm_deadline deadline;
-    int ready;
-} waiting;
-
-static VALUE wait_on(VALUE data)
-{
-    waiting *what = (waiting *)data;
-    what->ready = gm_wait(get(what->self)->wait_io, what->events, what->deadline);
-    return Qnil;
-}
-
-static VALUE waited_on(VALUE data)
-{
-    gm_channel_waited(((waiting *)data)->self);
-    return Qnil;
-}
-
 gm_io gm_channel_await_shortly(VALUE self)
 {
     channel *ch = get(self);
@@ -748,13 +761,11 @@ gm_io gm_channel_await(VALUE self, size_t collect, gm_deadline deadline)
         if (result != GM_IO_AGAIN) return result;
         if (!gm_channel_usable(self)) return GM_IO_CLOSED;
     }
-    waiting what = {self, events, deadline, 0};
-    gm_channel_waits(self);
-    rb_ensure(wait_on, (VALUE)&what, waited_on, (VALUE)&what);
-    if (what.ready == 0) return GM_IO_TIMEOUT;
-    if (what.ready == GM_WAIT_CLOSED) return fail(self, EBADF);
+    int ready = wait_for(self, events, deadline);
+    if (ready == 0) return GM_IO_TIMEOUT;
+    if (ready == GM_WAIT_CLOSED) return fail(self, EBADF);
     if (!gm_channel_usable(self)) return GM_IO_CLOSED;
-    if ((what.ready & ch->write_events) && gm_channel_send(self) == GM_IO_CLOSED) return GM_IO_CLOSED;
+    if ((ready & ch->write_events) && gm_channel_send(self) == GM_IO_CLOSED) return GM_IO_CLOSED;
     return gm_channel_fill(self);
 }
 
@@ -946,13 +957,18 @@ static VALUE channel_read_response(int argc, VALUE *argv, VALUE self)
 typedef struct {
     VALUE self;
     uint32_t slot;
+    uint64_t start; /* gm_channel_queued before the request */
     gm_deadline deadline;
-    bool answered;
+    bool has_reply, answered;
 } exchange;
 
 static VALUE await_reply(VALUE data)
 {
     exchange *ex = (exchange *)data;
+    gm_io sent = gm_channel_flush(ex->self, ex->start, ex->deadline, GM_NEVER, true);
+    if (sent != GM_IO_OK) raise_io(ex->self, sent);
+    /* The protocol has no reply to it: whatever comes next is what the caller asked for. */
+    if (!ex->has_reply) return next_response(ex->self, ex->deadline);
     for (;;) {
         gm_reply reply;
         gm_io result = gm_channel_receive(ex->self, &reply, 1, ex->deadline);
@@ -980,12 +996,8 @@ VALUE gm_channel_request(VALUE self, VALUE bytes, gm_deadline deadline)
     channel *ch = get(self);
     exchange ex = {.self = self, .slot = ++ch->raw_slot, .deadline = deadline};
     if (!gm_channel_usable(self)) gm_channel_raise(self);
-    uint64_t start = ch->queued;
-    bool has_reply = gm_channel_queue_bytes(self, bytes, ex.slot);
-    gm_io result = gm_channel_flush(self, start, deadline, GM_NEVER, true);
-    if (result != GM_IO_OK) raise_io(self, result);
-    /* The protocol has no reply to it: whatever comes next is what the caller asked for. */
-    if (!has_reply) return next_response(self, deadline);
+    ex.start = ch->queued;
+    ex.has_reply = gm_channel_queue_bytes(self, bytes, ex.slot);
     return rb_ensure(await_reply, (VALUE)&ex, disown, (VALUE)&ex);
 }
 

@@ -14,7 +14,7 @@
 /* How often late packets are read: a server that goes on talking is alive. */
 enum { LATE_READS = 64 };
 
-static ID id_channels, id_get_connection, id_of_task, id_open_channel, id_released, id_waiting;
+static ID id_channels, id_fresh, id_get_connection, id_of_task, id_open_channel, id_released, id_waiting;
 
 /* Whether an idle channel that was silent for a while can carry another conversation. Late packets are dropped. */
 static VALUE alive(VALUE channel)
@@ -207,6 +207,26 @@ static VALUE connection_lease(int argc, VALUE *argv, VALUE self)
     return gm_connection_lease(self, gm_deadline_in(timeout));
 }
 
+/*
+ * call-seq: lease_fresh -> Channel
+ *
+ * Leases the channel that is to be that of #socket. An interrupt may keep it from the caller, who finds it in @fresh.
+ */
+static VALUE connection_lease_fresh(VALUE self)
+{
+    return rb_ivar_set(self, id_fresh, gm_connection_lease(self, GM_NEVER));
+}
+
+/* call-seq: with_lease(timeout = nil) { |channel| } -> what the block returns */
+static VALUE connection_with_lease(int argc, VALUE *argv, VALUE self)
+{
+    VALUE timeout;
+    rb_scan_args(argc, argv, "01", &timeout);
+    conversation talk = {.self = self};
+    talk.channel = gm_connection_lease(self, gm_deadline_in(timeout));
+    return rb_ensure(rb_yield, talk.channel, end_conversation, (VALUE)&talk);
+}
+
 /* call-seq: release(channel) -> nil */
 static VALUE connection_release(VALUE self, VALUE channel)
 {
@@ -218,6 +238,7 @@ static VALUE connection_release(VALUE self, VALUE channel)
 void Init_gearman_connection(void)
 {
     id_channels = rb_intern("@channels");
+    id_fresh = rb_intern("@fresh");
     id_get_connection = rb_intern("get_connection");
     id_open_channel = rb_intern("open_channel");
     id_of_task = rb_intern("of_task");
@@ -228,5 +249,7 @@ void Init_gearman_connection(void)
     rb_define_method(cConnection, "exchange", connection_exchange, -1);
     rb_define_method(cConnection, "idle?", connection_idle_p, 0);
     rb_define_method(cConnection, "lease", connection_lease, -1);
+    rb_define_method(cConnection, "lease_fresh", connection_lease_fresh, 0);
+    rb_define_method(cConnection, "with_lease", connection_with_lease, -1);
     rb_define_method(cConnection, "release", connection_release, 1);
 }

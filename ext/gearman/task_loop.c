@@ -43,11 +43,10 @@ typedef struct {
 } server_line;
 
 typedef struct {
-    VALUE tasks;   /* Array: slot => task */
-    VALUE events;  /* Array: what run() returns */
-    bool returned; /* whether it has been returned, and is to be emptied */
-    bool bulk;     /* background tasks note their handles, which is no event */
-    bool noted;    /* whether any has done so since run() returned */
+    VALUE tasks;  /* Array: slot => task */
+    VALUE events; /* Array: what run() returns, and the caller empties */
+    bool bulk;    /* background tasks note their handles, which is no event */
+    bool noted;   /* whether any has done so since run() returned */
     server_line *lines;
     uint32_t line_count;
     task_slot *slots;
@@ -271,11 +270,11 @@ static VALUE loop_submit(VALUE self, VALUE connection, VALUE tasks, VALUE timeou
 /* call-seq: open -> how many tasks are in flight */
 static VALUE loop_open(VALUE self) { return UINT2NUM(get(self)->open_count); }
 
-/* call-seq: over? -> whether no task is in flight, and all that happened has been returned */
+/* call-seq: over? -> whether no task is in flight, and there is no event */
 static VALUE loop_over_p(VALUE self)
 {
     task_loop *loop = get(self);
-    return loop->open_count == 0 && (loop->returned || RARRAY_LEN(loop->events) == 0) ? Qtrue : Qfalse;
+    return loop->open_count == 0 && RARRAY_LEN(loop->events) == 0 ? Qtrue : Qfalse;
 }
 
 /* call-seq: unsent -> how many bytes are queued and not sent yet */
@@ -568,7 +567,8 @@ static bool await(task_loop *loop, gm_deadline deadline)
  * behind the other, each as four elements: what happened (the Symbol of a packet; :unsent or :lost when the connection
  * was lost, or the server does not know the job any more), the task, and up to two values that came with it. Returns
  * nil when the time-out passed, an empty Array when no task is in flight, there is room or a task has ended that is no
- * event. The next run empties the Array.
+ * event. Whoever is through with the events empties the Array: until then, also where an interrupt kept it from him,
+ * they are what happened.
  */
 static VALUE loop_run(int argc, VALUE *argv, VALUE self)
 {
@@ -577,14 +577,11 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
     task_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);
     uint64_t wanted = NIL_P(room) ? 0 : NUM2ULL(room);
-    /* An interrupt leaves what has happened already to the next run. */
-    if (loop->returned) rb_ary_clear(loop->events);
-    loop->returned = false;
+    if (RARRAY_LEN(loop->events) > 0) return loop->events;
     int reads = 0;
     for (;;) {
         bool again = turn(loop, loop->events);
         if (RARRAY_LEN(loop->events) > 0 || loop->noted || loop->open_count == 0 || unsent(loop) < wanted) {
-            loop->returned = true;
             loop->noted = false;
             return loop->events;
         }

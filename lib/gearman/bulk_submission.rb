@@ -76,14 +76,15 @@ module Gearman
         when :job_created then task.handle_created(events[position + 2])
         when :error then task.error = RefusedError.of_task(events[position + 2], events[position + 3], task.func)
         when :unsent
-          events[position + 3].lost
           @waiting << task
+          events[position + 3].lost
         when :lost
           @reasons |= [events[position + 2]]
           @in_doubt << task
         end
         position += 4
       end
+      events.clear
     end
   end
 end

@@ -227,7 +227,7 @@ module Gearman
   class << self
     # @return [Configuration]
     def configuration
-      @configuration ||= Configuration.new
+      @configuration || MUTEX.synchronize { @configuration ||= Configuration.new }
     end
 
     # @yieldparam configuration [Configuration]
@@ -242,15 +242,16 @@ module Gearman
     # @return [Client]
     # @raise [InvalidArgsError] when the configuration makes no sense
     def client
-      @client || CLIENT_MUTEX.synchronize do
-        @client ||= Client.new(configuration.effective_servers, tls: configuration.tls)
-      end
+      return @client if @client
+
+      settings = configuration
+      MUTEX.synchronize { @client ||= Client.new(settings.effective_servers, tls: settings.tls) }
     end
 
     # @return [Client, nil] nil: another is made when it is next asked for
     attr_writer :client
   end
 
-  CLIENT_MUTEX = Mutex.new
-  private_constant :CLIENT_MUTEX
+  MUTEX = Mutex.new
+  private_constant :MUTEX
 end

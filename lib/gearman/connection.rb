@@ -81,7 +81,7 @@ module Gearman
       @up = nil
       @failures = 0
       @failure_told = false
-      @retry_at = 0.0
+      @retry_at = @failed_at = @opened_at = 0.0
       @refused = false
       @options = []
       @on_open = nil
@@ -122,7 +122,7 @@ module Gearman
     # @raise [ProtocolError] when what comes is not the protocol
     # @raise [SocketTimeoutError] when the time-out passed; a late reply disturbs nobody
     def send_request(req, timeout = nil)
-      conversation(socket) { |channel| channel.request(req, timeout) }
+      conversation(socket, timeout) { |channel| channel.request(req, timeout) }
     end
 
     # Sends packets. Safe from any thread.
@@ -154,7 +154,8 @@ module Gearman
     # @raise [NetworkError] when the connection is lost
     # @raise [SocketTimeoutError] when the time-out passed
     def timed_recv(sock, len, timeout = nil)
-      return @channel.read_bytes(len, timeout) if @channel && sock.equal?(@channel.io)
+      own = @channel # another thread may close it
+      return own.read_bytes(len, timeout) if own && sock.equal?(own.io)
 
       deadline = timeout && (now + timeout)
       data = String.new(capacity: len)
@@ -192,7 +193,10 @@ module Gearman
     def close_socket
       @channel = nil
       # Other threads open some meanwhile: those are the next call's.
-      @channels.size.times { @channels.shift&.close }
+      @channels.dup.each do |channel|
+        channel.close
+        @channels.delete(channel)
+      end
       take_attempt&.close
       true
     end
@@ -272,22 +276,26 @@ module Gearman
       return if @options.include?(option)
 
       @options << option
-      @channels.each { |channel| channel.queue(Packet.pack_request(:option_req, option)) if channel.usable? }
+      @channels.dup.each { |channel| channel.queue(Packet.pack_request(:option_req, option)) if channel.usable? }
     end
 
     # Whether bytes were read ahead on the socket.
     #
     # @api private
     def buffered?
-      connected? && @channel.buffered?
+      connected_channel&.buffered? || false
     end
 
     # Notes that the server could not be used, and when to try again.
     #
     # @param refused [Boolean] whether asking is quick: it refuses connections
+    # @param since [Float, nil] when the try began. Many threads that find out about one outage count once
     # @return [Float] seconds until it is due again
     # @api private
-    def failed(refused)
+    def failed(refused, since = nil)
+      return retry_in if since && since < [@failed_at, @opened_at].max
+
+      @failed_at = now
       first, limit = refused ? REFUSED_BACKOFF : SILENT_BACKOFF
       @failures = 0 if now - @retry_at > FORGOTTEN_AFTER
       @up = false
@@ -342,13 +350,13 @@ module Gearman
     def open_own_channel
       release(@channel) if @channel
       @channel = nil
-      @fresh = fresh = lease
+      lease_fresh
       @on_open&.call(self)
-      @channel = kept = fresh
+      @channel = kept = @fresh
     ensure
-      if fresh && kept.nil?
-        fresh.close
-        release(fresh)
+      if @fresh && kept.nil?
+        @fresh.close
+        release(@fresh)
       end
       @fresh = nil
     end
@@ -362,7 +370,7 @@ module Gearman
     end
 
     def echo(connecting, answering, tries = 2)
-      type, data = lease_for(connecting) do |channel|
+      type, data = with_lease(connecting) do |channel|
         channel.request(Packet.pack_request(:echo_req, "ping"), answering)
       end
       healthy = type == :echo_res && data == "ping"
@@ -391,23 +399,16 @@ module Gearman
     end
 
     # One conversation on the channel over `io`; on another channel while that one is in the middle of one.
-    def conversation(io)
+    def conversation(io, timeout)
       own = channel_over(io)
       return yield own unless own.equal?(@channel)
-      return lease_for { |channel| yield channel } unless @talking.try_lock
+      return with_lease(timeout) { |channel| yield channel } unless @talking.try_lock
 
       begin
         yield own
       ensure
         @talking.unlock
       end
-    end
-
-    def lease_for(limit = nil)
-      channel = lease(limit)
-      yield channel
-    ensure
-      release(channel) if channel
     end
 
     # `socket` may be anything that reads and writes: tests put other objects there.
@@ -422,6 +423,7 @@ module Gearman
       forget_other_process
       return wait_for_channel(timeout) unless room? && (turn || @waiting.nil?)
 
+      began = now
       @opening += 1
       begin
         channel = Channel.new(connect([timeout, connect_timeout].compact.min), @name, true)
@@ -434,7 +436,7 @@ module Gearman
       @reason = nil
       channel
     rescue SystemCallError, SocketError, IOError, TLS::HandshakeError => e
-      cannot_connect(e)
+      cannot_connect(e, began)
     end
 
     # What threads of the parent were about to do is not done in a forked child.
@@ -448,10 +450,10 @@ module Gearman
       @mutex = Mutex.new
     end
 
-    def cannot_connect(error)
+    def cannot_connect(error, began)
       silent = error.is_a?(Errno::ETIMEDOUT)
       # A handshake that failed will fail again.
-      failed(!silent && !error.is_a?(TLS::HandshakeError))
+      failed(!silent && !error.is_a?(TLS::HandshakeError), began)
       @reason = error.message
       raise ServerDownException, "Unable to connect to job server #{@name}: #{error.message}"
     end
@@ -498,16 +500,16 @@ module Gearman
     def wait_for_channel(timeout)
       deadline = timeout && (now + timeout)
       waiter = Waiter.new(ConditionVariable.new, false)
-      @mutex.lock
-      @waiting = [*@waiting, waiter]
       begin
+        @mutex.lock
+        @waiting = [*@waiting, waiter]
         until waiter.called || (@waiting.first.equal?(waiter) && (idle? || room?))
           raise Busy, "#{@name}: all #{MAX_CHANNELS} sockets are in use" if deadline && now >= deadline
 
           waiter.condition.wait(@mutex, [deadline && (deadline - now), 0.1].compact.min)
         end
       ensure
-        rest = @waiting - [waiter]
+        rest = @waiting.to_a - [waiter]
         @waiting = rest.empty? ? nil : rest
         @mutex.unlock if @mutex.owned? # Ruby 3.1 does not lock it again for a fiber that was interrupted
       end

@@ -186,8 +186,8 @@ module Gearman
     def something_happened?(deadline)
       return false unless @loop
 
-      @events = @loop.run(remaining(deadline), waiting? ? WINDOW : nil)
       @position = 0
+      @events = @loop.run(remaining(deadline), waiting? ? WINDOW : nil)
       @events && (!@events.empty? || in_flight.positive?)
     end
 
@@ -197,6 +197,7 @@ module Gearman
         @position += EVENT_SIZE
         receive(@events[position], @events[position + 1], @events[position + 2], @events[position + 3])
       end
+      @events&.clear # the loop returns it until then
       @events = nil
     end
 
@@ -204,8 +205,8 @@ module Gearman
       case event
       when :work_complete then completed(task, one)
       when :unsent
-        other.lost
         (@waiting ||= []) << task
+        other.lost
       when :lost
         @failed = true
         (@in_doubt ||= []) << task

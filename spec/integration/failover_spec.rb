@@ -160,6 +160,7 @@ JobServers.describe "failover", :process, :quiet do
       connections(client).first.connect_timeout = 1
       times = Array.new(10) { |thread| Thread.new { seconds { echo(client, "thread #{thread}") } } }.map(&:value)
       expect(times).to all(be < 5)
+      expect(connections(client).first.retry_in).to be < 2.6 # that all have found out counts once
     end
 
     it "is tried again ever more rarely, and not by all at once" do

@@ -21,11 +21,11 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
 
   # Runs the block and raises where the library returns from a method or a block for the `number`th time: there Ruby
   # looks for interrupts. Returns whether it came so far.
-  def interrupt_at(number, interruption)
+  def interrupt_at(number, interruption, *events)
     library = File.expand_path("../../lib/gearman", __dir__)
     thread = Thread.current
     returns = 0
-    trace = TracePoint.new(:return, :b_return) do |point|
+    trace = TracePoint.new(:return, :b_return, *events) do |point|
       next unless Thread.current == thread && point.path.start_with?(library)
 
       raise interruption if (returns += 1) == number
@@ -56,6 +56,25 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
       expect(ended.values.uniq).to eq([1])
       expect(ran.size).to eq(ended.size)
     end
+  end
+
+  it "loses one callback at most where an interrupt comes as a method written in C returns" do
+    start_worker(server, "f" => ->(data, _job) { data })
+    interrupted = (1..).each do |number|
+      set = Gearman::TaskSet.new(client)
+      ended = Hash.new(0)
+      10.times do |index|
+        task = Gearman::Task.new("f", "#{number}-#{index}", coalesce: false)
+        task.on_complete { |data| ended[data] += 1 }
+        set.add_task(task)
+      end
+      break number - 1 unless interrupt_at(number, interruption, :c_return) { set.wait(JobServers::PATIENCE) }
+
+      expect(set.wait(JobServers::PATIENCE)).to be(true)
+      expect(ended.size).to be >= 9
+      expect(ended.values.uniq).to eq([1])
+    end
+    expect(interrupted).to be > 50
   end
 
   it "is closed by another thread in the moment when a result comes: the call returns it" do

@@ -37,6 +37,19 @@ RSpec.describe Gearman::Worker, :worker do
     end
   end
 
+  [0, 1].each do |busy|
+    it "the results of jobs that were fetched ahead from server #{busy} of two leave before the worker stops" do
+      servers = Array.new(2) { start_gearmand }
+      client(servers[busy]).submit_all("f", Array.new(30, "job"))
+      done = 0
+      worker = new_worker(servers, { "f" => ->(data, _) { (done += 1) && data } }, prefetch: 10)
+      worker.on_grab_job { worker.stop if done == 5 }
+      expect(run(worker).outcome).to be(false)
+      eventually("the jobs are given back") { servers[busy].admin("status").match?(/^f\t\d+\t0\t0$/) }
+      expect(servers[busy].admin("status")).to start_with("f\t#{30 - done}\t0\t0")
+    end
+  end
+
   describe "servers that all refuse" do
     let(:servers) { Array.new(4) { |number| "127.77.3.#{number + 1}:#{JobServers.free_port}" } }
 

@@ -20,7 +20,8 @@ RSpec.describe "the signatures", :packaging do
   internal = %w[
     Gearman::Channel Gearman::TaskLoop Gearman::WorkerLoop
     Gearman::Connection#exchange Gearman::Connection.submit Gearman::Connection#idle? Gearman::Connection#lease
-    Gearman::Connection#release Gearman::Task#initialize_copy Gearman::Task#unique_or
+    Gearman::Connection#lease_fresh Gearman::Connection#release Gearman::Connection#with_lease
+    Gearman::Task#initialize_copy Gearman::Task#unique_or
   ]
 
   let(:documented) do

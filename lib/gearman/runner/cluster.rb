@@ -94,7 +94,11 @@ module Gearman
         @signals.close
         [@life_writer, *@children.filter_map(&:reports)].each(&:close)
         @let_go&.call
-        announce = ->(state) { writer.write_nonblock(STATES.fetch(state), exception: false) }
+        announce = lambda do |state|
+          writer.write_nonblock(STATES.fetch(state), exception: false)
+        rescue Errno::EPIPE
+          nil # the parent is gone: its jobs are finished first
+        end
         status = Single.new(@configuration, signals: signals, parent: @life, announce: announce).run
         exit!(status) if status == ABANDONED
         exit(status)
