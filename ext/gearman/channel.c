@@ -910,6 +910,7 @@ static VALUE channel_announce(int argc, VALUE *argv, VALUE self)
 {
     VALUE name, bytes, functions;
     rb_scan_args(argc, argv, "21", &name, &bytes, &functions);
+    StringValue(name);
     channel *ch = get(self);
     if (!gm_channel_usable(self)) gm_channel_raise(self);
     if (NIL_P(ch->registered)) RB_OBJ_WRITE(self, &ch->registered, rb_ary_new());
@@ -927,6 +928,7 @@ static VALUE channel_announce(int argc, VALUE *argv, VALUE self)
  */
 static VALUE channel_retract(VALUE self, VALUE name, VALUE bytes, VALUE functions)
 {
+    StringValue(name);
     channel *ch = get(self);
     if (!gm_channel_usable(self)) gm_channel_raise(self);
     if (NIL_P(ch->registered) || !NIL_P(rb_hash_lookup(functions, name))) return Qfalse;

@@ -78,8 +78,9 @@ typedef struct {
     VALUE held_on;       /* the channel with unsent answers, or nil */
     uint64_t held_start; /* gm_channel_queued before them */
     gm_deadline held_since;
-    unsigned held; /* how many */
-    bool watched;  /* another thread looks after them */
+    unsigned held;    /* how many */
+    unsigned dropped; /* how many more could not be sent, which is still to be logged */
+    bool watched;     /* another thread looks after them */
 } worker_loop;
 
 static VALUE cFailure;
@@ -439,9 +440,8 @@ static VALUE call_user(worker_loop *loop, VALUE channel, VALUE (*function)(VALUE
     VALUE result = rb_protect(function, data, &state);
     if (!state) return result;
     rb_funcall(loop->worker, id_finish, 0);
-    unsigned dropped = send_held(loop); /* the answers of jobs before */
+    loop->dropped += send_held(loop); /* the answers of jobs before; logging here could lose what is raised */
     gm_channel_close(channel);
-    log_dropped(loop, dropped);
     rb_jump_tag(state);
 }
 
@@ -969,7 +969,8 @@ static VALUE loop_connected_p(VALUE self)
 static VALUE loop_close(VALUE self)
 {
     worker_loop *loop = get(self);
-    unsigned dropped = send_held(loop);
+    unsigned dropped = loop->dropped + send_held(loop);
+    loop->dropped = 0;
     for (long i = 0; i < loop->count; i++) {
         VALUE channel = channel_at(loop, i);
         if (NIL_P(channel)) continue;

@@ -228,6 +228,8 @@ module Gearman
     # @return [Configuration]
     def configuration
       @configuration || MUTEX.synchronize { @configuration ||= Configuration.new }
+    rescue ThreadError # a trap cannot wait for a lock
+      @configuration ||= Configuration.new
     end
 
     # @yieldparam configuration [Configuration]

@@ -250,7 +250,10 @@ module Gearman
 
       @monitor.synchronize do
         own = @fresh || @channel # the block of on_open asks for it
-        own&.usable? ? own : open_own_channel
+        next own if own&.usable?
+        raise NetworkError, "#{@name}: connection closed" if @fresh && @pid == Process.pid
+
+        open_own_channel
       end
     end
 
@@ -354,11 +357,15 @@ module Gearman
       @on_open&.call(self)
       @channel = kept = @fresh
     ensure
-      if @fresh && kept.nil?
-        @fresh.close
-        release(@fresh)
-      end
+      fresh = @fresh
       @fresh = nil
+      drop(fresh) if fresh && kept.nil?
+    end
+
+    def drop(channel)
+      channel.close
+    ensure
+      release(channel)
     end
 
     # Takes the seconds for connecting, and those for the answer.
@@ -402,13 +409,14 @@ module Gearman
     def conversation(io, timeout)
       own = channel_over(io)
       return yield own unless own.equal?(@channel)
-      return with_lease(timeout) { |channel| yield channel } unless @talking.try_lock
 
       begin
-        yield own
+        mine = @talking.try_lock
+        return yield own if mine
       ensure
-        @talking.unlock
+        @talking.unlock if mine
       end
+      with_lease(timeout) { |channel| yield channel }
     end
 
     # `socket` may be anything that reads and writes: tests put other objects there.
@@ -503,14 +511,17 @@ module Gearman
       begin
         @mutex.lock
         @waiting = [*@waiting, waiter]
+        queued = true
         until waiter.called || (@waiting.first.equal?(waiter) && (idle? || room?))
           raise Busy, "#{@name}: all #{MAX_CHANNELS} sockets are in use" if deadline && now >= deadline
 
           waiter.condition.wait(@mutex, [deadline && (deadline - now), 0.1].compact.min)
         end
       ensure
-        rest = @waiting.to_a - [waiter]
-        @waiting = rest.empty? ? nil : rest
+        if queued
+          rest = @waiting - [waiter]
+          @waiting = rest.empty? ? nil : rest
+        end
         @mutex.unlock if @mutex.owned? # Ruby 3.1 does not lock it again for a fiber that was interrupted
       end
       nil

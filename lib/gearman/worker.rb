@@ -422,13 +422,17 @@ module Gearman
       tell_all(@loops.drop(1))
       @connection_pool.with_all_connections { |connection| tell(connection.channel) }
     rescue ThreadError # a trap cannot wait for a lock
-      @loops.each(&:change)
+      @loops.first.change
       []
     end
 
     # Tells all servers of functions that were added or removed, if no job is under way.
     def tell_all(loops)
+      return if loops.empty?
+
       @mutex.synchronize { loops.each(&(@working ? :change : :tell_all)) }
+    rescue ThreadError # a trap cannot wait for a lock
+      loops.each(&:change)
     end
 
     def announcement(func, timeout)

@@ -70,6 +70,24 @@ RSpec.describe Gearman::Worker, :worker do
       expect(again.receive_until(:pre_sleep).map(&:first)).to eq([:pre_sleep])
     end
 
+    it "does not hide what a job raises behind answers that cannot be sent, whatever the log does" do
+      told = 0
+      Gearman.logger = Class.new(Logger) do
+        define_method(:warn) do |&_|
+          told += 1
+          raise "inner"
+        rescue RuntimeError
+          nil
+        end
+      end.new(log)
+      done = 0
+      lose = ->(data, job) { (done += 1) == 3 ? (job.redeliver || raise(Interrupt, "of a job")) : data }
+      WorkerSide::WireClient.new(wire).submit_all("f", Array.new(6, "x"))
+      running = run_worker(job_server, { "f" => lose }, prefetch: 10)
+      expect(running.outcome).to be_a(Interrupt).and have_attributes(message: "of a job")
+      expect(told).to be <= 1 # a busy machine may have sent them before
+    end
+
     it "while jobs that were fetched ahead run has their results dropped, which is logged once" do
       peer = nil
       assigned = Queue.new
