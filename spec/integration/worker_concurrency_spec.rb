@@ -67,7 +67,7 @@ RSpec.describe Gearman::Worker, :worker do
 
     # A worker that can do f and sleeps, and its peer, which has no job for it.
     def sleeping
-      server = start_fake_job_server
+      server = start_fake_job_server(version: "2.0.0") # asks for no scheduled jobs
       running = run_worker(server, { "f" => block })
       peer = server.accept
       peer.receive_until(:grab_job_uniq)
