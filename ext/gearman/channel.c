@@ -421,8 +421,7 @@ static VALUE write_by_method(VALUE data)
     if (length > WRITE_SIZE) length = WRITE_SIZE;
     call->result = GM_IO_CLOSED; /* unless it comes to another end */
     call->error = EIO;
-    if (NIL_P(ch->io)) return Qnil; /* closed while this thread waited for its turn */
-    if (ch->writing) return Qnil;   /* an exception came out of the last write: nobody knows what was sent */
+    if (ch->writing) return Qnil; /* an exception came out of the last write: nobody knows what was sent */
     VALUE bytes = rb_str_new((const char *)gm_buffer_bytes(&ch->out), (long)length);
     VALUE arguments[2] = {bytes, no_exception};
     bool nonblock = rb_respond_to(ch->io, id_write_nonblock);
@@ -451,10 +450,6 @@ static VALUE read_by_method(VALUE data)
     channel *ch = get(call->self);
     VALUE arguments[2] = {INT2FIX(GM_READ_SIZE), no_exception};
     VALUE bytes;
-    if (NIL_P(ch->io)) { /* closed while this thread waited for its turn */
-        call->result = GM_IO_CLOSED;
-        return Qnil;
-    }
     if (rb_respond_to(ch->io, id_read_nonblock)) {
         bytes = rb_funcallv_kw(ch->io, id_read_nonblock, 2, arguments, RB_PASS_KEYWORDS);
     } else {
@@ -500,7 +495,12 @@ static VALUE call_uninterrupted(VALUE data)
 {
     ruby_io *call = (ruby_io *)data;
     ID method = call->function == read_by_method ? id_read_nonblock : id_write_nonblock;
-    if (!rb_respond_to(get(call->self)->io, method)) return call_method(data);
+    VALUE io = get(call->self)->io;
+    if (NIL_P(io)) { /* closed while this thread waited for its turn */
+        call->result = GM_IO_CLOSED;
+        return Qnil;
+    }
+    if (!rb_respond_to(io, method)) return call_method(data);
     return rb_block_call(rb_cThread, id_handle_interrupt, 1, &no_interrupts, call_masked, data);
 }
 
