@@ -19,18 +19,24 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
     thread
   end
 
-  # Runs the block and raises where the library returns from a method or a block for the `number`th time: there Ruby
-  # looks for interrupts. Returns whether it came so far.
-  def interrupt_at(number, interruption, *events)
+  # Runs the block, with other code run where the library returns from a method or a block for the `number`th time:
+  # there Ruby looks for interrupts and may go over to another thread. Returns how often it came to such a place.
+  def at_return(number, other, *events)
     library = File.expand_path("../../lib/gearman", __dir__)
     thread = Thread.current
     returns = 0
     trace = TracePoint.new(:return, :b_return, *events) do |point|
       next unless Thread.current == thread && point.path.start_with?(library)
 
-      raise interruption if (returns += 1) == number
+      other.call if (returns += 1) == number
     end
     trace.enable { yield }
+    returns
+  end
+
+  # Raises there. Returns whether it came so far.
+  def interrupt_at(number, interruption, *events, &block)
+    at_return(number, -> { raise interruption }, *events, &block)
     false
   rescue interruption
     true
@@ -102,21 +108,10 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
     leases.each { |lease| connection.release(lease) }
   end
 
-  # Calls the block again and again, with other code run where the library returns from its first, second, ... call of a
-  # method: there Ruby may go over to another thread.
-  def in_between(other)
-    thread = Thread.current
-    library = File.expand_path("../../lib/gearman", __dir__)
-    (1..).each do |number|
-      calls = 0
-      trace = TracePoint.new(:return, :b_return, :c_return) do |point|
-        next unless Thread.current == thread && point.path.start_with?(library)
-
-        other.call if (calls += 1) == number
-      end
-      trace.enable { yield }
-      return number - 1 if calls < number
-    end
+  # Calls the block again and again, with other code run at the first, the second, ... such place in it. Returns how
+  # many there are.
+  def in_between(other, &block)
+    (1..).each { |number| return number - 1 if at_return(number, other, :c_return, &block) < number }
   end
 
   it "closes what other threads open while it closes, then or the next time" do
