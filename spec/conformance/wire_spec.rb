@@ -417,10 +417,13 @@ RSpec.describe "the job server on the wire" do
     end
 
     describe "losing a client" do
-      it "skips its foreground jobs, which count until a worker looks" do
-        handle = submit(:submit_job)
+      def lose_client_of(handle)
         hang_up(client)
-        expect(admin.admin("show jobs")).to eq("#{handle}\t0\t1\t0\n.\n")
+        eventually("its job is skipped") { admin.admin("show jobs") == "#{handle}\t0\t1\t0\n.\n" }
+      end
+
+      it "skips its foreground jobs, which count until a worker looks" do
+        lose_client_of(submit(:submit_job))
         expect(admin.admin("status")).to eq("f\t1\t0\t0\n.\n")
         able_to("f")
         expect(grab).to eq([:no_job])
@@ -428,8 +431,7 @@ RSpec.describe "the job server on the wire" do
       end
 
       it "does not wake the worker for them" do
-        submit(:submit_job)
-        hang_up(client)
+        lose_client_of(submit(:submit_job))
         able_to("f")
         worker.request(:pre_sleep).settle
       end

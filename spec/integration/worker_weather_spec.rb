@@ -46,12 +46,15 @@ RSpec.describe Gearman::Worker, :worker do
     }.each do |point, come_to|
       it "#{point} gets its worker back, registered, and does not stop the others" do
         come_to.call(peer)
+        offered = Queue.new
+        fake.answer(:grab_job_uniq) { offered.empty? ? [:no_job] : offered.pop } # the others' jobs would wait for it
         peer.reset
         expect_service
-        again = next_peer
-        again.respond(:job_assign_uniq, "H:2", "f", "", "again")
-        expect(again.receive_until(:grab_job_uniq)).to eq([[:work_complete, "H:2", "again"], [:grab_job_uniq]])
-        again.respond(:no_job)
+        again = fake.accept
+        expect(again.receive_until(:pre_sleep)).to eq([[:set_client_id, "me"], [:can_do, "f"], [:pre_sleep]])
+        offered << [:job_assign_uniq, "H:2", "f", "", "again"]
+        again.respond(:noop)
+        expect(again.receive_until(:work_complete).last).to eq([:work_complete, "H:2", "again"])
         expect_service
         expect(running).not_to be_ended
       end
@@ -95,6 +98,7 @@ RSpec.describe Gearman::Worker, :worker do
       running = run_worker([fake, job_server], { "f" => lose }, client_id: "me", prefetch: 16)
       peer = fake.accept
       peer.receive_until(:grab_job_uniq)
+      fake.answer(:grab_job_uniq) { [:no_job] }
       jobs = %w[1 2 3].map { |data| ScriptedServer::Peer.packet(:job_assign_uniq, "H:#{data}", "f", "", data) }
       peer.write(jobs.join)
       assigned << true
