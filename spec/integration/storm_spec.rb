@@ -5,23 +5,22 @@ require "timeout"
 
 # Interrupts strike anywhere, all the time, in threads and fibers that share one client. No call gets the answer of
 # another, no call fails that was not struck, and nothing is left over.
-RSpec.describe "an interruption storm", :process, :quiet do
+JobServers.describe "an interruption storm", :process, :quiet do
   interruption = Class.new(StandardError)
 
   # Seconds; a storm takes a few.
   let(:limit) { 120 }
-  let!(:server) { start_gearmand }
-  let(:client) { remember(Gearman::Client.new(server.address), :close) }
+  let(:client) { remember(Gearman::Client.new(job_server.address), :close) }
   let(:storm) { Storm.new(client, running_jobs) }
 
   before do
     4.times { start_echo_process }
-    eventually("four workers") { server.admin("status").include?("echo\t0\t0\t4\n") }
+    eventually("four workers") { job_server.admin("status").include?("echo\t0\t0\t4\n") }
   end
 
   def start_echo_process
     remember(WorkerSide::Child.new do
-      worker = Gearman::Worker.new(server.address)
+      worker = Gearman::Worker.new(job_server.address)
       worker.add_ability("echo") { |data| data }
       worker.work
     end)
@@ -29,8 +28,8 @@ RSpec.describe "an interruption storm", :process, :quiet do
 
   # Jobs that run until the example ends, and how far each of them is.
   def running_jobs
-    holder = wire(server).request(:can_do, "hold")
-    submitter = wire(server)
+    holder = wire.request(:can_do, "hold")
+    submitter = wire
     (1..8).to_h do |numerator|
       submitter.ask(:submit_job_bg, "hold", "hold #{numerator}", "")
       handle = holder.ask(:grab_job)[1]
@@ -67,7 +66,7 @@ RSpec.describe "an interruption storm", :process, :quiet do
 
   # Every handle that was returned is that of the job of the call.
   def expect_handles_to_be_right
-    keeper = wire(server).request(:can_do, "keep")
+    keeper = wire.request(:can_do, "keep")
     arguments = {}
     while (job = keeper.ask(:grab_job_uniq)).first == :job_assign_uniq
       arguments[job[1]] = job.last
@@ -146,7 +145,7 @@ RSpec.describe "an interruption storm", :process, :quiet do
   it "over clients that connect for each call leaves no descriptor behind" do
     storm
     descriptors = Descriptors.count
-    address = server.address
+    address = job_server.address
     connecting = lambda do |call|
       own = Gearman::Client.new(address)
       call.call(own)
