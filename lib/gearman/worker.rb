@@ -401,6 +401,14 @@ module Gearman
       Packet.encode(:cant_do, ability.func_name) + announcement(ability.func_name, ability.server_timeout)
     end
 
+    # Logs that a job has ended whose server is gone.
+    #
+    # @param job [Job]
+    # @api private
+    def job_dropped(job)
+      logger.warn { "dropped the result of #{job.func_name} #{job.handle}: its job server was lost" }
+    end
+
     # Tells a loop what it goes by.
     #
     # @api private
@@ -597,11 +605,10 @@ module Gearman
       case result
       when String
         run_work_complete_callback
-        job.answer(:work_complete, result)
-        completed(ability, result, argument)
+        completed(ability, result, argument) if answer(job, :work_complete, result)
       when nil
         run_work_fail_callback
-        job.answer(:work_fail)
+        answer(job, :work_fail)
       else
         answer_failure(job, result)
       end
@@ -610,12 +617,21 @@ module Gearman
     def answer_failure(job, failure)
       if @exceptions
         run_work_exception_callback
-        job.answer(:work_exception, failure.payload)
+        answer(job, :work_exception, failure.payload)
       else
         run_work_fail_callback
-        job.report_warning(failure.payload).answer(:work_fail)
+        answer(job, :work_warning, failure.payload) && answer(job, :work_fail)
       end
       raise failure.reraise if failure.reraise
+    end
+
+    # @return [Boolean] false when the server was lost: no other wants to know
+    def answer(job, type, *parts)
+      job.answer(type, *parts)
+      true
+    rescue NetworkError
+      job_dropped(job)
+      false
     end
 
     def completed(ability, result, data)

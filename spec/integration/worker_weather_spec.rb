@@ -60,17 +60,29 @@ RSpec.describe Gearman::Worker, :worker do
       end
     end
 
-    it "while a job of it runs has that job's result dropped, which is logged once" do
-      running = run_worker([fake, job_server], { "f" => ->(data, _) { sleep(data.to_f) && "done" } }, client_id: "me")
-      peer = next_peer
-      peer.respond(:job_assign_uniq, "H:9", "f", "", "0.2")
-      eventually("the job") { running.worker.running_jobs.any? }
-      peer.reset
-      again = next_peer
-      again.respond(:no_job)
-      eventually("the log") { log.string.include?("H:9") }
-      expect(log.string.scan(/^.*H:9.*$/)).to match([/WARN.* dropped the result of f H:9/])
-      expect(again.receive_until(:pre_sleep).map(&:first)).to eq([:pre_sleep])
+    {
+      "while a job of it runs" => Gearman::Worker,
+      "while a job of a subclass that handles assignments itself runs" => Class.new(Gearman::Worker) do
+        def handle_job_assign(*) = super
+      end
+    }.each do |title, kind|
+      it "#{title} has that job's result dropped, which is logged once" do
+        work = ->(data, _) { sleep(data.to_f) && "done" }
+        running = run_worker([fake, job_server], { "f" => work }, client_id: "me", kind: kind)
+        peer = fake.accept
+        peer.receive_until(kind == Gearman::Worker ? :grab_job_uniq : :grab_job)
+        type = kind == Gearman::Worker ? [:job_assign_uniq, "H:9", "f", "", "0.2"] : [:job_assign, "H:9", "f", "0.2"]
+        peer.respond(*type)
+        eventually("the job") { running.worker.status == :working }
+        peer.reset
+        again = fake.accept
+        again.receive_until(kind == Gearman::Worker ? :grab_job_uniq : :grab_job)
+        again.respond(:no_job)
+        eventually("the log") { log.string.include?("H:9") }
+        expect(log.string.scan(/^.*H:9.*$/)).to match([/WARN.* dropped the result of f H:9/])
+        expect(again.receive_until(:pre_sleep).map(&:first)).to eq([:pre_sleep])
+        expect(running).not_to be_ended
+      end
     end
 
     it "does not hide what a job raises behind answers that cannot be sent, whatever the log does" do

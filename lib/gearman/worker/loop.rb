@@ -342,7 +342,7 @@ module Gearman
 
       # Called by the native loop when a job has ended whose server is gone.
       def dropped(job)
-        logger.warn { "dropped the result of #{job.func_name} #{job.handle}: its job server was lost" }
+        @worker.job_dropped(job)
       end
 
       # The same for answers that were held back.
