@@ -37,6 +37,7 @@ typedef struct {
     unsigned owed;   /* answers to grabs that are still to be read */
     unsigned storm;  /* NOOPs in a row that brought no job and came at once */
     bool timed;      /* tells nobody when a scheduled job is due */
+    bool looked;     /* is asked because one may be due: a single grab tells */
     bool connecting; /* another thread connects it, and wakes the loop then */
     gm_deadline asked_at, answer_time, asleep_since, ask_at, not_before, connect_at;
     gm_deadline probed_at; /* when it was last asked for an echo */
@@ -363,7 +364,9 @@ static VALUE loop_send_held(VALUE self)
 static bool grab(worker_loop *loop, long index, VALUE channel)
 {
     uint64_t start = gm_channel_queued(channel);
-    queue_grabs(loop, index, channel, loop->once || loop->servers[index].scheduled_first ? 1 : loop->prefetch);
+    server_entry *server = &loop->servers[index];
+    queue_grabs(loop, index, channel, loop->once || server->scheduled_first || server->looked ? 1 : loop->prefetch);
+    server->looked = false;
     return flush(loop, index, channel, start);
 }
 
@@ -781,7 +784,9 @@ static void look_around(worker_loop *loop)
     for (long i = 0; i < loop->count; i++) {
         listen_to(loop, i);
         server_entry *server = &loop->servers[i];
-        if (server->state == ASLEEP && now >= server->ask_at) server->state = AWAKE;
+        if (server->state != ASLEEP || now < server->ask_at) continue;
+        server->state = AWAKE;
+        server->looked = true;
     }
 }
 
@@ -965,20 +970,42 @@ static VALUE loop_connected_p(VALUE self)
     return Qfalse;
 }
 
+/* Logs the jobs that were read from a channel and not begun. */
+static void log_unbegun(worker_loop *loop, long index, VALUE channel)
+{
+    gm_reply reply;
+    while (gm_channel_next(channel, &reply) == GM_IO_OK) {
+        switch (reply.packet.command) {
+        case GM_JOB_ASSIGN:
+        case GM_JOB_ASSIGN_UNIQ:
+        case GM_JOB_ASSIGN_ALL:
+            log_given_back(loop, index, &reply);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
 /* call-seq: close -> nil; closes the channels, so that the servers hand out again what was not answered */
 static VALUE loop_close(VALUE self)
 {
     worker_loop *loop = get(self);
     unsigned dropped = loop->dropped + send_held(loop);
     loop->dropped = 0;
+    VALUE channels = rb_ary_dup(loop->channels);
     for (long i = 0; i < loop->count; i++) {
-        VALUE channel = channel_at(loop, i);
-        if (NIL_P(channel)) continue;
-        gm_channel_close(channel);
+        if (NIL_P(channel_at(loop, i))) continue;
+        gm_channel_close(channel_at(loop, i));
         rb_ary_store(loop->channels, i, Qnil);
         loop->servers[i] = (server_entry){.state = AWAKE};
     }
     log_dropped(loop, dropped);
+    for (long i = 0; i < loop->count; i++) {
+        VALUE channel = rb_ary_entry(channels, i);
+        if (!NIL_P(channel)) log_unbegun(loop, i, channel);
+    }
+    RB_GC_GUARD(channels);
     return Qnil;
 }
 

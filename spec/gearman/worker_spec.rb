@@ -80,6 +80,33 @@ RSpec.describe Gearman::Worker, :worker do
       expect(took).to be_between(0.19, 3)
     end
 
+    # The address of a server that takes connections, and says nothing.
+    def mute_server
+      listener = remember(TCPServer.new("127.0.0.1", 0), :close)
+      "127.0.0.1:#{listener.local_address.ip_port}"
+    end
+
+    { "takes no connection" => :silent_server, "says nothing" => :mute_server }.each do |title, server|
+      context "with a server that #{title}" do
+        let(:worker) { new_worker(send(server)).tap { |one| one.add_ability("f", announce: false) { true } } }
+
+        it "stop at once when told to" do
+          running = run(worker)
+          sleep 0.3
+          took = seconds do
+            worker.worker_enabled = false
+            expect(running.outcome).to be(false)
+          end
+          expect(took).to be < 1
+        end
+
+        it "give up after the time-out" do
+          took = seconds { expect(worker.work_once(0.2)).to be_nil }
+          expect(took).to be_between(0.19, 1.5)
+        end
+      end
+    end
+
     it "take a time-out that is a number, 0 or more" do
       expect { worker.work_once("soon") }.to raise_error(Gearman::InvalidArgsError, /soon/)
       expect(seconds { expect(worker.work_once(0)).to be_nil }).to be < 2

@@ -158,8 +158,8 @@ class FakeJobServer
 
   attr_reader :host, :port
 
-  # Without a version, it answers no text.
-  def initialize(port: JobServers.free_port, version: "1.1.20")
+  # Without a version, it answers no text. The first connections may be reset at once.
+  def initialize(port: JobServers.free_port, version: "1.1.20", resets: 0)
     @host = "127.0.0.1"
     @port = port
     @listener = TCPServer.new(host, port)
@@ -168,7 +168,10 @@ class FakeJobServer
     @peers = []
     @accepted = []
     @rules = {}
-    @thread = Thread.new { loop { @peers << Peer.new(@listener.accept, @rules.dup, version) } }
+    @thread = Thread.new do
+      resets.times { Peer.new(@listener.accept, {}, nil).reset }
+      loop { @peers << Peer.new(@listener.accept, @rules.dup, version) }
+    end
     @thread.report_on_exception = false
   end
 

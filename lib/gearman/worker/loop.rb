@@ -24,9 +24,11 @@ module Gearman
       HELD_CHECK = 0.002
       # Seconds that a new connection may take to answer the first question.
       GREETING_TIMEOUT = 3
+      # How many connections in a row have not told the version when a server is taken for one that cannot.
+      MUTE = 2
       # Bytes of the answer, at most.
       VERSION_LIMIT = 256
-      private_constant :RETRY_LIMIT, :SILENT_RETRY, :HELD_CHECK, :GREETING_TIMEOUT, :VERSION_LIMIT
+      private_constant :RETRY_LIMIT, :SILENT_RETRY, :HELD_CHECK, :GREETING_TIMEOUT, :MUTE, :VERSION_LIMIT
 
       # @return [Exception, nil] what ended the thread of {#start}
       attr_reader :failure
@@ -45,7 +47,7 @@ module Gearman
         @retired = {}
         @connectors = {}.compare_by_identity
         @versions = {}.compare_by_identity
-        @mute = {}.compare_by_identity
+        @unanswered = {}.compare_by_identity
         @mutex = Mutex.new
         @thread = @failure = nil
         open_pipe
@@ -243,13 +245,17 @@ module Gearman
       end
 
       # A server that does not answer must not be asked for jobs: those of the others would wait for it. It is asked
-      # for its version, or for an echo when it knows no text commands.
+      # for its version, or for an echo when it seems to know no text commands.
       def greet(connection)
-        mute = @mute[connection]
-        @versions[connection] = mute ? nil : version_of(connection.channel)
-        connection.channel.request(Packet.pack_request(:echo_req, "ping"), GREETING_TIMEOUT) if mute
+        unanswered = @unanswered[connection].to_i
+        if unanswered < MUTE
+          @versions[connection] = version_of(connection.channel)
+          @unanswered[connection] = 0
+        else
+          connection.channel.request(Packet.pack_request(:echo_req, "ping"), GREETING_TIMEOUT)
+        end
       rescue SocketTimeoutError, NetworkError => e
-        mute ? @mute.delete(connection) : @mute[connection] = true
+        @unanswered[connection] = unanswered < MUTE ? unanswered + 1 : 0
         silent = e.is_a?(SocketTimeoutError)
         connection.failed(!silent)
         raise unless silent
@@ -276,13 +282,11 @@ module Gearman
         functions.all? { |list| list.size == abilities.size && (list - abilities.keys).empty? }
       end
 
-      # The channel to a server for the loop. Connecting must not stop the jobs of other servers, so it has a thread of
-      # its own where there are any, which wakes the loop.
+      # The channel to a server for the loop. Connecting has a thread of its own, which wakes the loop: it must neither
+      # stop the jobs of other servers nor keep the loop from noticing that it is to stop.
       #
       # @return [Channel, false, nil] false while it connects, nil when it could not
       def channel_to(connection)
-        return connect(connection) if @pool.one_server?
-
         connector = @connectors[connection]
         return false if connector&.alive? && !connection.connected?
 
