@@ -48,7 +48,7 @@ module Gearman
     private_constant :MAX_PREFETCH, :MAX_CONCURRENCY, :ABANDONED_WAIT
 
     # @return [String] what the servers list the worker as
-    attr_accessor :client_id
+    attr_reader :client_id
     # @return [Numeric] seconds between tries of a server that cannot be reached, at most
     attr_accessor :reconnect_sec
     # @return [Numeric] seconds that a server may take to answer
@@ -82,7 +82,7 @@ module Gearman
     # @raise [InvalidArgsError] when an address, a number or what is said of TLS makes no sense
     def initialize(job_servers = nil, opts = {})
       @abilities = {}
-      @client_id = opts[:client_id] || generate_id
+      self.client_id = opts[:client_id] || generate_id
       @network_timeout_sec = opts[:network_timeout_sec] || 10
       @reconnect_sec = opts[:reconnect_sec] || 30
       @concurrency = number_of("concurrency", "jobs", opts[:concurrency] || 1, MAX_CONCURRENCY)
@@ -101,6 +101,13 @@ module Gearman
       end
       @connection_pool = pools.first
       @loops = pools.map { |pool| Loop.new(self, pool) }.freeze
+    end
+
+    # @param client_id [#to_s] what servers that are still to be connected list the worker as
+    # @raise [InvalidArgsError] when it cannot be sent
+    def client_id=(client_id)
+      Packet.encode(:set_client_id, client_id.to_s)
+      @client_id = client_id
     end
 
     # @return [Hash{String => Ability}] those of now: other threads may add and remove some meanwhile

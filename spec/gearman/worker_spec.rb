@@ -35,6 +35,12 @@ RSpec.describe Gearman::Worker, :worker do
       expect { described_class.new(["fine", "h:name"]) }.to raise_error(Gearman::InvalidArgsError, /h:name/)
     end
 
+    it "refuses a client id that cannot be sent" do
+      expect { described_class.new(nowhere, client_id: "a\0b") }.to raise_error(Gearman::InvalidArgsError, /NUL/)
+      expect { worker.client_id = "a\0b" }.to raise_error(Gearman::InvalidArgsError, /NUL/)
+      expect(worker.client_id).not_to include("\0")
+    end
+
     it "takes the options of 4.0, from a frozen Hash too, and overlooks others" do
       options = { client_id: "me", reconnect_sec: 4, network_timeout_sec: 2, other: 1 }.freeze
       expect(described_class.new(nowhere, options))
