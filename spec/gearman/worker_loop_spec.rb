@@ -600,12 +600,14 @@ RSpec.describe Gearman::Worker, :worker do
     end
 
     it "is sound while the garbage collector runs all the time", :process do
-      start_process do
+      child = start_process do |out|
         worker = described_class.new(job_server.address)
         worker.add_ability("f") { |data, job| job.send_data(data) && "#{data} done" }
+        worker.on_grab_job { out.puts "grabs" }
         GC.stress = true
         worker.work
       end
+      child.line(patience: 120) # connecting makes many objects
       5.times do |number|
         data = "job #{number} \xff".b
         expect(client.packets_of(client.submit("f",
