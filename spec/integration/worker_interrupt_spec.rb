@@ -192,6 +192,27 @@ RSpec.describe Gearman::Worker, :process, :worker do
       expect(client.run("g")).to eq([:work_complete, "g"])
     end
 
+    it "functions can be removed in a trap while a job of theirs runs, which is answered first" do
+      fake = start_fake_job_server(version: "2.0.1")
+      child = start_process do |out|
+        worker = Gearman::Worker.new(fake.address, prefetch: 2)
+        worker.add_ability("f") do |data|
+          out.puts "job #{data}"
+          sleep 0.5
+          data
+        end
+        trap("USR1") { worker.remove_ability("f") }
+        worker.work
+      end
+      peer = fake.accept
+      2.times { peer.receive_until(:grab_job_uniq) }
+      2.times { |number| peer.respond(:job_assign_uniq, "H:#{number}", "f", "", number.to_s) }
+      expect(child.line).to eq("job 0")
+      child.signal("USR1")
+      expect(peer.receive_until(:cant_do).reject { |type,| type == :grab_job_uniq })
+        .to eq([[:work_complete, "H:0", "0"], [:work_complete, "H:1", "1"], [:cant_do, "f"]])
+    end
+
     { "INT" => "Interrupt", "TERM" => "SignalException" }.each do |signal, error|
       it "SIG#{signal} ends a worker that waits" do
         child = start_worker_process

@@ -301,6 +301,16 @@ RSpec.describe Gearman::Worker, :worker do
   end
 
   describe "jobs that were fetched ahead" do
+    it "are asked for at one server at a time, no more than the prefetch" do
+      servers = [fake, start_fake_job_server(version: version)]
+      run_worker(servers, echo, prefetch: 4)
+      peers = servers.map(&:accept)
+      grabs = -> { peers.sum { |peer| peer.counts[:grab_job_uniq] } }
+      eventually("grabs") { grabs.call >= 4 }
+      sleep 0.5
+      expect(grabs.call).to eq(4)
+    end
+
     it "are never more than the prefetch, and go back when the worker stops, logged" do
       Gearman.logger.level = Logger::INFO
       go_on = Queue.new
