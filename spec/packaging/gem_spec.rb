@@ -18,8 +18,10 @@ RSpec.describe "the gem", :packaging do
 
   after(:context) { FileUtils.rm_rf(@folder) }
 
+  # The default folder has the gems that come with Ruby: from Ruby 4.0 on, logger is one.
   def gem_environment
-    { "GEM_HOME" => @home, "GEM_PATH" => @home, "RUBYLIB" => nil, "RUBYOPT" => nil }
+    path = [@home, Gem.default_dir].join(File::PATH_SEPARATOR)
+    { "GEM_HOME" => @home, "GEM_PATH" => path, "RUBYLIB" => nil, "RUBYOPT" => nil }
   end
 
   it "has what is compiled, loaded and read, and nothing else" do
