@@ -3,7 +3,6 @@
 require "English"
 require "fileutils"
 require "open3"
-require "rails/version"
 require "tmpdir"
 
 # The steps of the README, read out of it, from `rails new` to a mail that a job delivered.
@@ -13,14 +12,8 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
   setting_file, setting = guide.match(/put this into `([^`]+)`:\n\n```ruby\n(.*?)^```/m).captures
 
   gemfile = ENV.fetch("BUNDLE_GEMFILE")
-  # Without what the gems of this spec do not serve. Before Rails 7.1, --minimal has no mailer whatever is asked for.
-  sizes = %w[--skip-bundle --skip-git --quiet]
-  sizes += if Rails::VERSION::STRING < "7.1"
-             %w[spring action-mailbox action-text active-storage action-cable javascript jbuilder bootsnap system-test
-                listen sprockets asset-pipeline].map { |name| "--skip-#{name}" }
-           else
-             %w[--minimal --no-skip-active-job --no-skip-action-mailer --skip-asset-pipeline]
-           end
+  # Without what the gems of this spec do not serve.
+  small = %w[--minimal --no-skip-active-job --no-skip-action-mailer --skip-asset-pipeline]
 
   let(:server) { start_gearmand }
   let(:folder) { File.realpath(Dir.mktmpdir("rails")) }
@@ -49,9 +42,10 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
     raise "#{line} fails:\n#{output}" unless status.success?
   end
 
-  define_method(:create_application) do
+  def create_application(*options)
     rails = [RbConfig.ruby, "-rbundler/setup", "-e", 'load Gem.bin_path("railties", "rails")', "--"]
-    output, status = Open3.capture2e(*rails, "new", "shop", *sizes, chdir: folder, stdin_data: "")
+    output, status = Open3.capture2e(*rails, "new", "shop", "--skip-bundle", "--skip-git", "--quiet", *options,
+                                     chdir: folder, stdin_data: "")
     raise "rails new fails:\n#{output}" unless status.success?
   end
 
@@ -67,8 +61,24 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
     expect(steps.last).to include("deliver_later")
   end
 
-  it "ends with a mail delivered by gearman-worker" do
+  # Rails 8 has Solid Queue there.
+  it "makes Gearman the adapter of an application with all that rails new gives it" do
     create_application
+    path = File.join(shop, "config/environments/production.rb")
+    expect(File.read(path)).to match(/queue_adapter = :(?!gearman)/)
+    output, status = Open3.capture2e(RbConfig.ruby, "-rbundler/setup", "-e", <<~RUBY, stdin_data: "")
+      require "rails/generators"
+      require "generators/gearman/install/install_generator"
+      Gearman::Generators::InstallGenerator.start([], destination_root: #{shop.dump})
+    RUBY
+    expect(status).to be_success, output
+    expect(File.read(path).scan(/^.*queue_adapter.*$/)).to eq(["  config.active_job.queue_adapter = :gearman"])
+    syntax = Open3.capture2e(RbConfig.ruby, "-c", path)
+    expect(syntax.last).to be_success, syntax.first
+  end
+
+  it "ends with a mail delivered by gearman-worker" do
+    create_application(*small)
     add_to_bundle
     path = File.join(shop, setting_file)
     File.write(path, File.read(path).sub(/^end\s*\z/, "#{setting}\\0"))
