@@ -119,7 +119,10 @@ module Gearman
     # @yieldparam error [Exception]
     # @yieldparam context [Hash] `job:` the {Worker::Job}, `function:`, `handle:`, `unique:`
     # @return [self]
+    # @raise [InvalidArgsError] when there is no block
     def on_error(&block)
+      raise InvalidArgsError, "on_error needs a block" unless block
+
       @error_handlers += [block]
       self
     end
@@ -129,7 +132,10 @@ module Gearman
     # @yieldparam job [Worker::Job]
     # @yieldparam run [#call]
     # @return [self]
+    # @raise [InvalidArgsError] when there is no block
     def around_job(&block)
+      raise InvalidArgsError, "around_job needs a block" unless block
+
       @job_wrappers += [block]
       self
     end
@@ -247,7 +253,15 @@ module Gearman
       return @client if @client
 
       settings = configuration
-      MUTEX.synchronize { @client ||= Client.new(settings.effective_servers, tls: settings.tls) }
+      MUTEX.synchronize { @client ||= @own_client = Client.new(settings.effective_servers, tls: settings.tls) }
+    end
+
+    # Has the next {client} made of what is configured by then. One that the application has set stays.
+    #
+    # @return [void]
+    # @api private
+    def forget_client
+      @client = nil if @client.equal?(@own_client)
     end
 
     # @return [Client, nil] nil: another is made when it is next asked for

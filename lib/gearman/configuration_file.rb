@@ -13,26 +13,46 @@ module Gearman
   #     servers: <%= ENV["JOB_SERVERS"] %>
   #     concurrency: 20
   module ConfigurationFile
-    # Where it is in an application.
-    DEFAULT = "config/gearman.yml"
+    # Where it may be in an application; the first that is there counts.
+    PATHS = %w[config/gearman.yml config/gearman.yml.erb].freeze
+    # Environments that may have a section with nothing in it.
+    USUAL = %w[development test production].freeze
+    private_constant :USUAL
+
+    # @param directory [String] of the application
+    # @return [String, nil] the path of its file, if it has one
+    def self.find(directory)
+      PATHS.map { |path| File.join(directory, path) }.find { |path| File.exist?(path) }
+    end
 
     # @param path [String]
     # @param environment [String] the section to read
     # @return [Hash{Symbol => Object}] for {Configuration#update}
-    # @raise [InvalidArgsError] when the file is not there, is no YAML, or has a setting that does not exist
+    # @raise [InvalidArgsError] when the file is not there, is no YAML, or has a setting that does not exist,
+    #   in any section
     def self.read(path, environment)
       content = parse(path)
       raise InvalidArgsError, "#{path} is no list of settings" unless content.is_a?(Hash)
 
-      content = content.transform_keys(&:to_s)
-      sections, settings = content.partition { |name, value| section?(name, value) }.map(&:to_h)
-      settings = settings.merge((sections[environment] || {}).transform_keys(&:to_s)).transform_keys(&:to_sym)
+      sections, settings = content.transform_keys(&:to_s).partition { |name, value| section?(name, value, environment) }
+      settings = settings_of(settings, path)
+      sections.each do |name, section|
+        section = settings_of(section, "#{path}: #{name}")
+        settings.update(section) if name == environment
+      end
+      settings
+    end
+
+    # All sections are looked at: a misspelled setting that has several parts would pass for one.
+    def self.settings_of(content, place)
+      settings = content.to_h.transform_keys { |name| name.to_s.to_sym }
       unknown = settings.keys - Configuration::SETTINGS
       return settings if unknown.empty?
 
-      raise InvalidArgsError, "#{path}: there is no setting #{unknown.first.to_s.inspect}; " \
+      raise InvalidArgsError, "#{place}: there is no setting #{unknown.first.to_s.inspect}; " \
                               "there are #{Configuration::SETTINGS.join(", ")}"
     end
+    private_class_method :settings_of
 
     def self.parse(path)
       erb = ERB.new(File.read(path), trim_mode: "-")
@@ -48,8 +68,10 @@ module Gearman
     end
     private_class_method :parse
 
-    def self.section?(name, value)
-      !Configuration::SETTINGS.include?(name.to_sym) && (value.is_a?(Hash) || value.nil?)
+    def self.section?(name, value, environment)
+      return false if Configuration::SETTINGS.include?(name.to_sym)
+
+      value.is_a?(Hash) || (value.nil? && [environment, *USUAL].include?(name))
     end
     private_class_method :section?
   end

@@ -7,8 +7,8 @@ require "gearman/log_subscriber"
 module Gearman
   # What Rails does with this library when it boots; nothing connects then.
   #
-  # Settings come from `config.gearman`, from `Gearman.configure` in an initializer, from config/gearman.yml and from
-  # the environment; each goes before those named before it. See {Configuration} for what there is to set.
+  # `config.gearman` is {Gearman.configuration}. What the application sets and then its initializers stands until
+  # config/gearman.yml says something else, and behind that the environment.
   #
   # @api private
   class Railtie < ::Rails::Railtie
@@ -17,7 +17,7 @@ module Gearman
       @initialized || false
     end
 
-    config.gearman = ActiveSupport::OrderedOptions.new
+    config.gearman = Gearman.configuration
     config.after_initialize do
       LogSubscriber.attach_to :gearman
       LogSubscriber::Jobs.attach_to :gearman if ::Rails.logger&.debug?
@@ -28,15 +28,11 @@ module Gearman
       Gearman.default_logger = ::Rails.logger
     end
 
-    initializer "gearman.config", before: :load_config_initializers do |app|
-      Gearman.logger = app.config.gearman.logger if app.config.gearman.logger
-      Gearman.configuration.update(app.config.gearman.except(:logger))
-    end
-
     initializer "gearman.file", after: :load_config_initializers do |app|
-      path = app.root.join(ConfigurationFile::DEFAULT).to_s
-      Gearman.configuration.update(ConfigurationFile.read(path, ::Rails.env.to_s)) if File.exist?(path)
+      path = ConfigurationFile.find(app.root.to_s)
+      Gearman.configuration.update(ConfigurationFile.read(path, ::Rails.env.to_s)) if path
       Gearman.configuration.update_from_environment(ENV)
+      Gearman.forget_client # an initializer may have used one that knows less
     end
 
     # ActiveJob does this for its own jobs.

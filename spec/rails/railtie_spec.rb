@@ -39,9 +39,59 @@ RSpec.describe "Gearman in Rails", :rails_application, :process do
       .to eq(['["application", 2, 7, 4, ["127.0.0.1:1"]]'])
   end
 
-  it "refuses to boot with settings that make no sense" do
+  it "takes settings from the application's configuration at once, wherever they are written" do
+    write_application <<~RUBY
+      config.gearman.tag = "application"
+      puts Gearman.configuration.tag
+    RUBY
+    write "config/environments/test.rb", "Rails.application.configure { config.gearman.prefetch = 3 }\n"
+    write "config/initializers/gearman.rb", "Rails.application.config.gearman.tag = 'initializer'\n"
+
+    expect(in_application("p [Gearman.configuration.tag, Gearman.configuration.prefetch]"))
+      .to eq(["application", '["initializer", 3]'])
+  end
+
+  it "calls the blocks of the application's configuration around jobs and for errors" do
+    server = start_gearmand
+    write_application <<~RUBY
+      config.gearman.around_job { |job, run| puts "around \#{job.func_name}"; run.call }
+      config.gearman.on_error { |error, context| puts "\#{error.message} in \#{context[:function]}" }
+    RUBY
+    output = in_application(<<~RUBY, env: { "GEARMAN_SERVERS" => server.address })
+      Gearman.worker { ability("bad") { raise "no good" } }
+      launcher = Gearman::Runner::Launcher.new.start
+      Gearman.client.do_task(Gearman::Task.new("bad", ""), 20)
+      launcher.stop(10)
+    RUBY
+
+    expect(output).to eq(["around bad", "no good in bad"])
+  end
+
+  it "refuses to boot with settings that make no sense, or that there are not, and tells where" do
     write_application "config.gearman.concurrency = 0"
-    expect(try_in_application("")[1]).to include("concurrency is a whole number from 1 to 1000, not 0")
+    expect(try_in_application("")[1])
+      .to match(%r{concurrency is a whole number from 1 to 1000, not 0.*config/application\.rb:\d+}m)
+    write_application "config.gearman.concurency = 1"
+    expect(try_in_application("")[1]).to match(%r{config/application\.rb:\d+.*undefined method .concurency=.}m)
+  end
+
+  it "makes the client of the file's settings, also when an initializer has used it before" do
+    write "config/initializers/gearman.rb", "Gearman.client\n"
+    write "config/gearman.yml", "servers: 127.0.0.1:1\n"
+    expect(in_application("p Gearman.client.job_servers")).to eq(['["127.0.0.1:1"]'])
+  end
+
+  it "leaves a client that an initializer has set" do
+    write "config/initializers/gearman.rb", "Gearman.client = Gearman::Client.new('127.0.0.1:2')\n"
+    write "config/gearman.yml", "servers: 127.0.0.1:1\n"
+    expect(in_application("p Gearman.client.job_servers")).to eq(['["127.0.0.1:2"]'])
+  end
+
+  it "reads config/gearman.yml.erb where there is no config/gearman.yml" do
+    write "config/gearman.yml.erb", "tag: <%= 'with' %>-erb\n"
+    expect(in_application("puts Gearman.configuration.tag")).to eq(["with-erb"])
+    write "config/gearman.yml", "tag: without\n"
+    expect(in_application("puts Gearman.configuration.tag")).to eq(["without"])
   end
 
   it "refuses to boot with a file that makes no sense" do

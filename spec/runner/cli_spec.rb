@@ -135,6 +135,9 @@ RSpec.describe Gearman::Runner::CLI do
 
   {
     "concurency: 3\n" => /gearman\.yml: there is no setting "concurency"/,
+    "staging:\n  concurency: 3\n" => /gearman\.yml: staging: there is no setting "concurency"/,
+    "tsl:\n  ca_file: /nowhere\n" => /gearman\.yml: tsl: there is no setting "ca_file"/,
+    "concurency:\n" => /gearman\.yml: there is no setting "concurency"/,
     "tls:\n  ca_file: /nowhere\n" => %r{tls: ca_file /nowhere cannot be used},
     "concurrency: <%= ENV.fetch('NOWHERE') %>\n" => /gearman\.yml:1: key not found: "NOWHERE"/,
     "concurrency: <%= 1 + %>\n" => /gearman\.yml: .*syntax error/m,
@@ -144,6 +147,13 @@ RSpec.describe Gearman::Runner::CLI do
     it "refuses a file that says #{content.inspect}" do
       expect(check("-r", code, "-C", file("gearman.yml", content))).to match([64, message])
     end
+  end
+
+  it "takes sections with nothing in them" do
+    config = file("gearman.yml", "tag: all\ntest:\nproduction:\ndevelopment: {}\nstaging:\n")
+    expect(check("-r", code, "-C", config, "-e", "staging")).to match([1, /refused/])
+    expect(configuration.tag).to eq("all")
+    expect(check("-r", code, "-C", config)).to match([64, /there is no setting "staging"/])
   end
 
   {

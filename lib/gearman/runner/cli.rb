@@ -16,10 +16,8 @@ module Gearman
     class CLI
       # Where the name of the environment is taken from.
       ENVIRONMENT_NAMES = %w[APP_ENV RAILS_ENV RACK_ENV].freeze
-      # Configuration files that are read when they are there.
-      FILES = %w[config/gearman.yml config/gearman.yml.erb].freeze
       RAILS = "config/environment.rb"
-      private_constant :ENVIRONMENT_NAMES, :FILES, :RAILS
+      private_constant :ENVIRONMENT_NAMES, :RAILS
 
       # What cannot be loaded.
       class BootError < Error; end
@@ -197,7 +195,7 @@ module Gearman
       end
 
       def file_settings
-        path = @options.file || FILES.find { |name| File.exist?(name) } or return {}
+        path = @options.file || ConfigurationFile.find(Dir.pwd) or return {}
         ConfigurationFile.read(path, @environment)
       end
 
@@ -205,7 +203,7 @@ module Gearman
         configuration.update(settings)
         configuration.update_from_environment(@env)
         configuration.update(@options.settings)
-        Gearman.client = nil # what was loaded may have used one that knows less
+        Gearman.forget_client # what was loaded may have used one that knows less
       end
     end
   end
