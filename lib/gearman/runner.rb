@@ -9,7 +9,7 @@ module Gearman
     OK = 0
     # It could not start, or an error ended it.
     FAILED = 1
-    # The command line or the configuration makes no sense (EX_USAGE).
+    # The command line, the configuration or what the code defines makes no sense (EX_USAGE).
     USAGE = 64
     # It was stopped with jobs that were not finished; the servers hand them out again (EX_TEMPFAIL).
     ABANDONED = 75

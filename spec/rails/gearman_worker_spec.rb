@@ -47,6 +47,15 @@ RSpec.describe "gearman-worker in Rails", :rails_application, :process do
     expect(run_ruby("-e", code)).to eq(["mine: servers\n", 0])
   end
 
+  it "ends with status 64 when the settings of the application make no sense, and says where they stand" do
+    write "config/gearman.yml", "concurency: 1\n"
+    expect(gearman_worker).to match([%r{^gearman-worker: \S+config/\S+: \S+config/gearman.yml: .*"concurency"}, 64])
+    FileUtils.rm(File.join(root, "config/gearman.yml"))
+    write_application "config.gearman.concurrency = 0"
+    expect(gearman_worker)
+      .to match([%r{^gearman-worker: \S+config/application.rb:\d+: concurrency is a whole .*, not 0$}, 64])
+  end
+
   it "leaves a logger that the application chose before it was initialized" do
     write_application "Gearman.logger = LOGGER = Logger.new(nil)"
     code = "require './config/environment'; p Gearman.logger.equal?(App::LOGGER)"

@@ -164,8 +164,9 @@ RSpec.describe Gearman::Runner::CLI do
     '2.times { ability("a") {} }' => /the ability a is defined twice/,
     'after_ability("a") {}' => /there is no ability "a"/
   }.each do |definition, message|
-    it "refuses to load #{definition}" do
-      expect(check("-r", file("jobs.rb", "Gearman.worker { #{definition} }"))).to match([1, message])
+    it "refuses to load #{definition} with status 64, and tells where it stands" do
+      code = file("jobs.rb", "\nGearman.worker { #{definition} }")
+      expect(check("-r", code)).to match([64, /\Agearman-worker: #{code}:2: .*#{message}/])
     end
   end
 

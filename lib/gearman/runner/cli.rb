@@ -188,6 +188,9 @@ module Gearman
         raise BootError, "there is no #{file} to load" unless File.exist?(file) || File.exist?("#{file}.rb")
 
         Kernel.require(file)
+      rescue InvalidArgsError => e # to start again would not help
+        place = e.backtrace&.find { |line| line.start_with?("#{File.dirname(file)}/") }
+        raise InvalidArgsError, "#{place&.slice(/\A.+?:\d+/) || file}: #{e.message}"
       rescue Exception => e # rubocop:disable Lint/RescueException -- a SyntaxError, or whatever the file raises
         raise if e.is_a?(BootError) || e.is_a?(SignalException)
 
