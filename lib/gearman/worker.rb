@@ -572,7 +572,19 @@ module Gearman
         error ||= e
         raise
       end
-      @wrappers.reverse.inject(innermost) { |run, wrapper| -> { wrapper.call(job, run) } }.call
+      chain = @wrappers.reverse.inject(innermost) do |run, wrapper|
+        lambda do
+          wrapper.call(job, run)
+          result
+        end
+      end
+      begin
+        chain.call
+      rescue Exception # rubocop:disable Lint/RescueException
+        raise error if error.is_a?(Loop::Abandoned) # whatever a block made of it: the server has the job back
+
+        raise
+      end
       raise error if error
       raise Error, "a block of around_job did not call run" if state == :waiting
 

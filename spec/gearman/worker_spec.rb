@@ -263,8 +263,7 @@ RSpec.describe Gearman::Worker, :worker do
       end
       worker.around_job { |_, run| run.call.upcase }
       expect(answer_to).to eq([request(:work_complete, "H:1", "x")])
-      expect(seen.first(4)).to eq([%w[outer f H:1 x], %w[inner f H:1 x], "x", "X inner"])
-      expect(seen.size).to eq(5)
+      expect(seen).to eq([%w[outer f H:1 x], %w[inner f H:1 x], "x", "x inner", "x outer"])
     end
 
     it "changes nothing of what comes of the job" do
@@ -279,6 +278,20 @@ RSpec.describe Gearman::Worker, :worker do
       expect(answer_to("bad").last).to eq(request(:work_exception, "H:1", "bad"))
       expect { answer_to("exit") }.to raise_error(SystemExit)
       expect(connection.sent.last).to eq(request(:work_exception, "H:1", "exit"))
+    end
+
+    it "leaves an abandoned job to its server, whatever the block makes of it" do
+      abandoned = Gearman::Worker::Loop::Abandoned
+      worker.add_ability("long") { raise abandoned }
+      worker.around_job do |_, run|
+        run.call
+      ensure
+        raise "cannot clear up"
+      end
+      errors = []
+      worker.on_error { |error, _| errors << error }
+      expect { worker.handle_job_assign("H:1\0long\0", connection) }.to raise_error(abandoned)
+      expect([connection.sent, errors]).to eq([nil, []])
     end
 
     it "fails the job when it raises, runs nothing, or runs it twice" do

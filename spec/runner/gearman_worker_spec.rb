@@ -14,6 +14,7 @@ RSpec.describe "gearman-worker", :runner, :process do
       ability("boom") { |_data, _job| raise ArgumentError, "no good" }
       ability("leave") { |_data, _job| exit }
       ability("pid") { |data, _job| sleep(data.to_f); Process.pid.to_s }
+      ability("nothing") { |_data, _job| nil }
       ability("grow") { |data, _job| ($memory = "x" * Integer(data)).size }
       ability("größe") { |_data, _job| "1" }
       ability("late", timeout: 0.2) { |_data, _job| sleep }
@@ -56,7 +57,7 @@ RSpec.describe "gearman-worker", :runner, :process do
     expect(server.admin("workers")).to match(/ \S+:\d+:blue : .*reverse/)
     expect(program.stop).to eq(0)
     expect(program.output).to include("servers: #{server.address}", "1 x 3 jobs at once",
-                                      "queues: reverse, slow, boom, leave, pid, grow, größe, late, cpu",
+                                      "queues: reverse, slow, boom, leave, pid, nothing, grow, größe, late, cpu",
                                       "gearman-worker #{Gearman::VERSION}, Ruby #{RUBY_VERSION}", program.pid.to_s)
     expect(program.output.lines.grep(/reverse H:/)).to contain_exactly(/INFO: reverse H:\S+ done in 0\.\d+ s \(\S+\)$/)
     eventually("no worker left") { counts("reverse").last.zero? }
@@ -246,6 +247,8 @@ RSpec.describe "gearman-worker", :runner, :process do
     program = started("--log-format", "json", "-v")
     call("reverse", "abc")
     program.says(/"outcome":"done"/)
+    call("nothing")
+    program.says(/nothing H:\S+ failed in .*"outcome":"failed"/)
     program.stop
     lines = program.output.lines.map { |line| JSON.parse(line) }
     expect(lines.find { |line| line["outcome"] })

@@ -65,6 +65,21 @@ RSpec.describe Gearman::Runner::Launcher do
     expect(call("reverse", "abc")).to eq("cba")
   end
 
+  it "logs what became of a job, whatever happens around it" do
+    configuration.around_job do |job, run|
+      run.call
+      raise "around it" if job.data == "raise"
+    end
+    definitions.ability("nothing") { |data, _job| data == "false" ? false : nil }
+    launcher.start
+    call("reverse", "abc")
+    ["", "false"].each { |data| call("nothing", data) }
+    call("reverse", "raise")
+    launcher.stop(5)
+    expect(@log.string.scan(/INFO -- : (\w+) H:\S+ (\w+) in/))
+      .to eq([%w[reverse done], %w[nothing failed], %w[nothing failed], %w[reverse failed]])
+  end
+
   it "may be started again" do
     2.times do
       launcher.start

@@ -29,8 +29,7 @@ module Gearman
         start = now
         outcome = "abandoned"
         begin
-          run.call
-          outcome = "done"
+          outcome = run.call ? "done" : "failed"
         rescue StandardError, ScriptError, SystemStackError, SystemExit
           outcome = "failed"
           raise
