@@ -40,6 +40,7 @@ RSpec.describe Gearman::ActiveJob::Execution, :worker do
   def run_queue(queue = "default", options = {})
     worker = new_worker(server, {}, options)
     described_class.add_to(worker, queue)
+    yield worker if block_given?
     run(worker)
   end
 
@@ -124,6 +125,21 @@ RSpec.describe Gearman::ActiveJob::Execution, :worker do
     expect(outcome("exit").first).to eq(:work_exception)
     expect(letters.map { |letter| letter["error"]["class"] }).to eq(["SystemExit"])
     expect(running.outcome).to be_a(SystemExit)
+  end
+
+  it "keeps a job that fails around its run, or is not run at all" do
+    around = ->(job, run) { job.data.include?("not run") || (run.call && raise("around it")) }
+    run_queue { |worker| worker.around_job(&around) }
+    expect([outcome("one"), outcome("not run")]).to match([[:work_exception, "around it"], [:work_exception, /run/]])
+    expect(letters.map { |letter| [JSON.parse(letter["data"])["arguments"], letter["error"]["message"]] })
+      .to eq([[["one"], "around it"], [["not run"], "a block of around_job did not call run"]])
+    expect(runs.size).to eq(1)
+  end
+
+  it "keeps jobs of its queue alone" do
+    run_queue { |worker| worker.add_ability("other") { raise "no ActiveJob" } }
+    expect(client(server).run("other", "", unique: "u").first).to eq(:work_exception)
+    expect([letters, letters("other")]).to eq([[], []])
   end
 
   it "has the dead letter taken before it fails the job" do

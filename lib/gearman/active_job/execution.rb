@@ -43,6 +43,9 @@ module Gearman
         # @return [void]
         def add_function(worker, function, queue)
           execution = new(queue, function)
+          # Whatever fails a job, a block of around_job, too.
+          name = Worker.function_name(function)
+          worker.on_error { |error, job| execution.bury(error, job) if job.func_name == name }
           worker.add_ability(function, scheduled: function.end_with?(Queue::SCHEDULED), announce: false) do |data, job|
             execution.call(data, job)
           end
@@ -61,7 +64,7 @@ module Gearman
       # @param data [String] what the adapter made of it
       # @param job [Worker::Job]
       # @return [String] empty: whatever a job returns, it has not failed
-      # @raise [Exception] what the job raised and retry_on did not take; it has its dead letter then, or is run again
+      # @raise [Exception] what the job raised and retry_on did not take
       def call(data, job)
         payload = JSON.parse(data)
         payload["provider_job_id"] = job.unique
@@ -74,20 +77,18 @@ module Gearman
           ::ActiveJob::Base.execute(payload)
         end
         ""
-      rescue Worker::Interruption
-        raise
-      rescue Exception => e # rubocop:disable Lint/RescueException -- whatever fails the job
-        bury(data, job, e)
-        raise
       end
 
-      private
-
-      # The job is answered when this returns, unless its connection is closed by then.
-      def bury(data, job, error)
+      # Keeps a job that has failed for good, or has it run again. It is answered when this returns, unless its
+      # connection is closed by then.
+      #
+      # @param error [Exception] what failed it
+      # @param job [Worker::Job]
+      # @return [void]
+      def bury(error, job)
         return unless Gearman.configuration.dead_letters
 
-        Gearman.client.submit_background(DeadLetter.of(data, job, error, queue: @queue, function: @function).task)
+        Gearman.client.submit_background(DeadLetter.of(job.data, job, error, queue: @queue, function: @function).task)
       rescue StandardError => e
         Gearman.logger.error do
           "#{@function} #{job.handle} will run again: no server takes its dead letter: " \

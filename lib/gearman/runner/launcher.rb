@@ -45,6 +45,7 @@ module Gearman
         Runner.stopping = false
         @error = nil
         @worker = Worker.new(@configuration.effective_servers, **options)
+        add_functions # first, so that whoever hears of an error finds the job's dead letter
         prepare
         @thread = Thread.new(@worker) { |worker| work(worker) }
         self
@@ -82,7 +83,6 @@ module Gearman
 
       # Whoever started it decides what is to end with it.
       def work(worker)
-        add_functions(worker)
         worker.work
       rescue Exception => e # rubocop:disable Lint/RescueException
         @error = e
@@ -123,11 +123,11 @@ module Gearman
 
       # gearmand 1.1 serves first what was registered last. Scheduled jobs come last: each grab costs the server more
       # the more of them there are.
-      def add_functions(worker)
-        @functions.to_a.reverse_each { |queue, (scheduled, _)| add_function(worker, scheduled, queue) }
+      def add_functions
+        @functions.to_a.reverse_each { |queue, (scheduled, _)| add_function(scheduled, queue) }
         @queues.reverse_each do |queue|
           _, function = @functions[queue]
-          function ? add_function(worker, function, queue) : Gearman.definitions.add_to(worker, queue)
+          function ? add_function(function, queue) : Gearman.definitions.add_to(@worker, queue)
         end
       end
 
@@ -140,8 +140,8 @@ module Gearman
         queues.to_h { |queue| [queue, Gearman::ActiveJob::Execution.functions(queue)] }
       end
 
-      def add_function(worker, function, queue)
-        Gearman::ActiveJob::Execution.add_function(worker, function, queue)
+      def add_function(function, queue)
+        Gearman::ActiveJob::Execution.add_function(@worker, function, queue)
       end
     end
   end
