@@ -15,6 +15,13 @@ RSpec.describe "gearman-worker in Rails", :rails_application, :process do
     write_application "config.active_job.queue_name_prefix = 'app'"
     expect(gearman_worker("--check", "-s", "127.0.0.1:1").first)
       .to start_with("queue app_default\nqueue app_mailers\nserver ")
+    write_application <<~RUBY
+      require "action_mailer/railtie"
+      config.action_mailer.deliver_later_queue_name = :letters
+      config.active_job.default_queue_name = :usual
+    RUBY
+    expect(gearman_worker("--check", "-s", "127.0.0.1:1").first)
+      .to start_with("queue usual\nqueue letters\nqueue mailers\nserver ")
   end
 
   it "is generated as bin/gearman-worker, which works in any folder" do

@@ -102,9 +102,10 @@ module Gearman
         Gearman.definitions.names | (active_job? ? default_queues : [])
       end
 
-      # Rails' own jobs go to these.
+      # Where jobs go that name no queue, and mails: once that was "mailers", unless told otherwise.
       def default_queues
-        %w[default mailers].map { |name| ::ActiveJob::Base.queue_name_from_part(name) }
+        mails = ::ActionMailer::Base.deliver_later_queue_name if defined?(::ActionMailer::Base)
+        [nil, mails, "mailers"].map { |name| ::ActiveJob::Base.queue_name_from_part(name) }.uniq
       end
 
       def prepare

@@ -67,7 +67,7 @@ module Gearman
         set(parser, :require, "-r", "--require PATH", "a file to load, or the directory of a Rails application",
             "(the current one, if it is one)")
         parser.on("-q", "--queue NAME", "a queue to serve; several: the first before the others",
-                  "(all that is defined; with ActiveJob default and mailers)") { |name| add_queue(name) }
+                  "(all that is defined; with ActiveJob its default queue and mailers)") { |name| add_queue(name) }
         parser.on("-s", "--server HOST:PORT", "a job server; several times for several",
                   "($GEARMAN_SERVERS, or localhost:4730)") { |server| (@settings[:servers] ||= []) << server }
         parser.on("-e", "--environment NAME", "($APP_ENV, $RAILS_ENV, $RACK_ENV, or development; with Rails",
