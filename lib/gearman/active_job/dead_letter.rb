@@ -4,6 +4,7 @@ require "json"
 require "securerandom"
 require "time"
 require "gearman/active_job/queue"
+require "gearman/active_job/submission"
 
 module Gearman
   module ActiveJob
@@ -97,10 +98,16 @@ module Gearman
         data = payload ? JSON.generate(payload.merge("executions" => 0, "exception_executions" => {})) : self.data
         unique = payload && "#{payload["job_id"]}:retry:#{SecureRandom.hex(4)}"
         unique = SecureRandom.uuid if unique.nil? || unique.bytesize > 63
-        BackgroundTask.new(Queue.function(@content["queue"]), data, hash: unique)
+        BackgroundTask.new(Queue.function(@content["queue"]), data, hash: unique, priority: priority_in(payload))
       end
 
       private
+
+      # Where the configuration chooses one, it asks the job itself, which is not at hand.
+      def priority_in(payload)
+        number = payload && payload["priority"]
+        Submission.priority_of(number) if number.is_a?(Numeric) && !Gearman.configuration.priority
+      end
 
       # The job as the adapter made it, or nil.
       def parsed

@@ -14,6 +14,14 @@ module Gearman
       MAX_UNIQUE = 63
       private_constant :MAX_UNIQUE
 
+      # @param number [Numeric, nil] the priority of an ActiveJob
+      # @return [Symbol, nil] that of its task
+      def self.priority_of(number)
+        return if number.nil? || number.zero?
+
+        number.negative? ? :high : :low
+      end
+
       def initialize
         @chooser = Gearman.configuration.priority
         @functions = {}
@@ -33,7 +41,7 @@ module Gearman
         if timestamp && timestamp > Process.clock_gettime(Process::CLOCK_REALTIME)
           function = Queue.scheduled(function)
           options = { hash: unique_of(job), schedule_at: timestamp.ceil }
-        elsif (priority = @chooser ? @chooser.call(job) : priority_of(job.priority))
+        elsif (priority = @chooser ? @chooser.call(job) : Submission.priority_of(job.priority))
           options = { hash: unique_of(job), priority: priority }
         else
           options = { hash: unique_of(job) }
@@ -58,12 +66,6 @@ module Gearman
       def unique_of(job)
         unique = "#{job.job_id}:#{job.executions}:#{@moment}.#{@tasks += 1}"
         unique.bytesize > MAX_UNIQUE ? SecureRandom.uuid : unique
-      end
-
-      def priority_of(number)
-        return if number.nil? || number.zero?
-
-        number.negative? ? :high : :low
       end
     end
   end

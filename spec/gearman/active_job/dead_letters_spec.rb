@@ -87,6 +87,14 @@ RSpec.describe Gearman::ActiveJob::DeadLetters do
       expect(dead_letters.list("default")).to eq(0)
     end
 
+    it "submits jobs again with their priority" do
+      bury(*[5, nil, -5, "first", 0].each_with_index.map do |priority, number|
+        letter(JSON.generate(JSON.parse(payload(number)).merge("priority" => priority)))
+      end)
+      dead_letters.retry("default")
+      expect(drain("default").map { |_, data| JSON.parse(data)["job_id"] }).to eq(%w[job-2 job-1 job-3 job-4 job-0])
+    end
+
     it "submits anything else again as it was" do
       bytes = "\xFF\0\r\n".b
       bury(letter(bytes), letter("no JSON"), letter("[1]"))
@@ -179,6 +187,15 @@ RSpec.describe Gearman::ActiveJob::DeadLetters do
       expect(of(StandardError.new("caf\xE9 \xE2\x82\xAC".b))["message"]).to eq("caf\\xE9 €")
       expect(of(StandardError.new("caf\xE9".dup.force_encoding("ISO-8859-1")))["message"]).to eq("café")
       expect(of(StandardError.new("x" * 20_000))["message"].size).to eq(10_000)
+    end
+
+    it "gives no priority to a job that the configuration would have chosen one for" do
+      configuration = Gearman::Configuration.new.update(priority: ->(_job) { :high })
+      job = Gearman::Worker::Job.new(nil, "H:1", "unique")
+      letter = described_class.of('{"job_class":"J","priority":5}', job, StandardError.new, queue: "q", function: "q")
+      expect(letter.retry_task.priority).to eq(:low)
+      allow(Gearman).to receive(:configuration).and_return(configuration)
+      expect(letter.retry_task.priority).to be_nil
     end
 
     it "knows what is none" do
