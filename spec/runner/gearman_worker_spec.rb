@@ -436,6 +436,27 @@ RSpec.describe "gearman-worker", :runner, :process do
       expect(call("reverse", "abc")).to eq("cba")
     end
 
+    it "are started later when they cannot be forked now" do
+      code = file("code.rb", <<~RUBY)
+        require #{definitions.inspect}
+        Process.singleton_class.prepend(Module.new do
+          def _fork
+            @tries = @tries.to_i + 1
+            raise [Errno::EAGAIN, Errno::ENOMEM][@tries - 1] if @tries < 3
+
+            super
+          end
+        end)
+      RUBY
+      program = start_gearman_worker("-r", code, "-s", server.address, "-w", "1", "--max-jobs", "100")
+      refused = "ERROR: a process cannot be started: "
+      program.says(/#{refused}#{Errno::EAGAIN.new.message}; the next try is in 0 s$/)
+      program.says(/#{refused}#{Errno::ENOMEM.new.message}; the next try is in (?:0\.[7-9]|1\.[0-3]) s$/)
+      expect(call("reverse", "abc")).to eq("cba")
+      expect(program.stop).to eq(0)
+      expect(program.errors).not_to include("Errno")
+    end
+
     it "tells of a TERM that ran out of time" do
       program = started("-w", "2", "-c", "1", "-t", "0.3")
       submit("slow", "60")

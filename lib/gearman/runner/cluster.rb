@@ -82,11 +82,21 @@ module Gearman
       end
 
       def start(child)
-        child.reports, writer = IO.pipe
         child.state = nil
         child.heard_at = child.started_at = now
+        child.reports, writer = IO.pipe
         child.pid = fork { be_child(writer) }
-        writer.close
+      rescue SystemCallError => e # too many processes or descriptors, or no memory: that may pass
+        forget(child)
+        delay = put_off(child)
+        logger.error("a process cannot be started: #{e.message}; the next try is in #{delay.round(1)} s")
+      ensure
+        writer&.close
+      end
+
+      def forget(child)
+        child.reports&.close
+        child.reports = child.pid = nil
       end
 
       def be_child(writer)
@@ -128,8 +138,7 @@ module Gearman
         return unless child.pid && Process.wait(child.pid, Process::WNOHANG)
 
         status = $CHILD_STATUS || Process.last_status
-        child.reports.close
-        child.reports = child.pid = nil
+        forget(child)
         ended(child, status)
       end
 
@@ -145,11 +154,17 @@ module Gearman
       end
 
       def crashed(child, status)
+        delay = put_off(child)
+        place = "; another takes its place in #{delay.round(1)} s" unless @quiet
+        logger.error("#{status} ended unexpectedly#{place}")
+      end
+
+      # Returns the seconds until the child is started.
+      def put_off(child)
         child.crashes = now - child.started_at < SETTLED ? child.crashes + 1 : 1
         delay = child.crashes == 1 ? 0 : [2**(child.crashes - 2), MAX_DELAY].min * rand(0.75..1.25)
         child.start_at = now + delay
-        place = "; another takes its place in #{delay.round(1)} s" unless @quiet
-        logger.error("#{status} ended unexpectedly#{place}")
+        delay
       end
 
       def act(meaning)
