@@ -86,13 +86,14 @@ RSpec.describe "ActiveJob on gearman-worker", :application, :process do
     it "reports an error that nobody handles once, and keeps the job as a dead letter, which can be retried" do
       job = FailingJob.perform_later("nobody handles this")
       recorded(hook: "nobody handles this", function: "default")
-      expect(journal(report: "nobody handles this")).to eq(journal(report: "nobody handles this", handled: false))
-      expect(journal(report: "nobody handles this").size).to eq(rails?("7.0") ? 1 : 0)
-      expect(journal(hook: "nobody handles this").size).to eq(1)
       expect(dead_letters).to match(/FailingJob #{job.job_id} ArgumentError: nobody handles this$/)
       File.write(File.join(root, "cured"), "")
       dead("retry")
       recorded(id: job.job_id, cured: true, executions: 1)
+      # Counted here, where a second one would have been written.
+      expect(journal(report: "nobody handles this")).to eq(journal(report: "nobody handles this", handled: false))
+      expect(journal(report: "nobody handles this").size).to eq(rails?("7.0") ? 1 : 0)
+      expect(journal(hook: "nobody handles this").size).to eq(1)
     end
 
     it "keeps a job as a dead letter when its retries are used up" do
