@@ -23,8 +23,8 @@ RSpec.describe "the Puma plugin", :newest, :rails_application, :process do
         def perform(pid, seconds)
           File.write(Rails.root.join("begun"), "x", mode: "a")
           sleep seconds
-          File.write(Rails.root.join("note.part"), "\#{pid} \#{Process.pid}")
-          File.rename(Rails.root.join("note.part"), Rails.root.join("note"))
+          File.write(Rails.root.join(job_id), "\#{pid} \#{Process.pid}")
+          File.rename(Rails.root.join(job_id), Rails.root.join("note"))
         end
       end
       App.initialize!
@@ -75,6 +75,11 @@ RSpec.describe "the Puma plugin", :newest, :rails_application, :process do
     server.admin("status")[/^default\t\d+\t\d+\t(\d+)$/, 1].to_i
   end
 
+  # How many connections are those of clients, without that which asks.
+  def clients
+    server.admin("workers").lines.grep(/^\d+ \S+ - :/).size - 1
+  end
+
   # With what Puma says when it does not happen.
   def await(what, &condition)
     eventually(what, &condition)
@@ -86,11 +91,13 @@ RSpec.describe "the Puma plugin", :newest, :rails_application, :process do
     await("#{number} workers") { workers == number }
   end
 
+  # Returns the process that enqueued it.
   def enqueue_job(seconds = 0)
     await("Puma to answer") do
-      Net::HTTP.get_response("127.0.0.1", "/?#{seconds}", port).is_a?(Net::HTTPOK)
+      response = Net::HTTP.get_response("127.0.0.1", "/?#{seconds}", port)
+      response.body.to_i if response.is_a?(Net::HTTPOK)
     rescue SystemCallError
-      false
+      nil
     end
   end
 
@@ -143,10 +150,17 @@ RSpec.describe "the Puma plugin", :newest, :rails_application, :process do
     expect(run_job).to eq([@puma, @puma])
   end
 
-  { "with preload_app!" => "preload_app!", "without" => "preload_app! false" }.each do |name, setting|
+  # A preloaded application may have a connection when Puma forks.
+  { "with preload_app!" => "preload_app!\nbefore_fork { Gearman.client.ping.compact.any? or raise 'no server' }",
+    "without" => "preload_app! false" }.each do |name, setting|
     it "runs jobs in each worker of a cluster #{name}, and ends with them" do
       start_puma("workers 2\n#{setting}")
       wait_for_workers(4)
+      enqueuers = Array.new(4) { Thread.new { Array.new(10) { enqueue_job } } }.flat_map(&:value).uniq
+      expect(enqueuers.size).to eq(2)
+      await("the jobs") { server.admin("status").match?(/^default\t0\t0\t/) }
+      expect(File.read(File.join(root, "begun")).size).to eq(40)
+      expect(clients).to eq(name.include?("preload") ? 3 : 2) # the first process has one, too
       expect(run_job).to all(satisfy { |pid| pid != @puma })
 
       victim = run_job.last
