@@ -58,7 +58,7 @@ RSpec.describe "gearman-worker", :runner, :process do
     expect(program.stop).to eq(0)
     expect(program.output).to include("servers: #{server.address}", "1 x 3 jobs at once",
                                       "queues: reverse, slow, boom, leave, pid, nothing, grow, größe, late, cpu",
-                                      "gearman-worker #{Gearman::VERSION}, Ruby #{RUBY_VERSION}", program.pid.to_s)
+                                      "gearman-worker #{Gearman::VERSION}, Ruby #{RUBY_VERSION}, pid #{program.pid}, ")
     expect(program.output.lines.grep(/reverse H:/)).to contain_exactly(/INFO: reverse H:\S+ done in 0\.\d+ s \(\S+\)$/)
     eventually("no worker left") { counts("reverse").last.zero? }
   end
@@ -91,6 +91,52 @@ RSpec.describe "gearman-worker", :runner, :process do
         expect(program.output).to match(/slow H:\S+ done/)
         expect(counts("slow").first).to eq(0)
         expect(counts("reverse").first(2)).to eq([1, 0])
+      end
+    end
+
+    it "TERM lets as many jobs finish as there are, each of them once" do
+      code = file("code.rb", <<~RUBY)
+        Gearman.worker do
+          ability("gate") do |data, _job|
+            sleep 0.05 until File.exist?(data)
+            "open"
+          end
+        end
+      RUBY
+      gate = File.join(directory, "open")
+      program = start_gearman_worker("-r", code, "-s", server.address, "-c", "20")
+      20.times { submit("gate", gate) }
+      running("gate", 20)
+      program.signal("TERM").says(/told to stop: 20 running jobs have 25 s/)
+      File.write(gate, "")
+      expect(program.status).to eq(0)
+      handles = program.output.scan(/gate (H:\S+) done/)
+      expect([handles.size, handles.uniq.size]).to eq([20, 20])
+      expect(counts("gate")).to eq([0, 0, 0])
+    end
+
+    [%w[-w 1], %w[-w 2]].each do |processes|
+      it "TERM ends it when the time is up, whatever a job does about it, with nothing at exit #{processes}" do
+        code = file("code.rb", <<~RUBY)
+          Gearman::Runner::Cluster.__send__(:remove_const, :PATIENCE)
+          Gearman::Runner::Cluster.const_set(:PATIENCE, 15) # for a busy machine
+          at_exit { puts "at exit of \#{Process.pid}" }
+          Gearman.worker do
+            ability("stubborn") do
+              sleep
+            rescue Exception
+              puts "\#{Process.pid} goes on"
+              sleep
+            end
+          end
+        RUBY
+        program = start_gearman_worker("-r", code, "-s", server.address, "-t", "0.3", *processes)
+        submit("stubborn")
+        running("stubborn")
+        expect(program.stop).to eq(75)
+        worker = program.says(/^(\d+) goes on$/)[1]
+        expect(program.output).not_to match(/at exit of (?:#{worker}|#{program.pid})$|did not end in time/)
+        eventually("the job is back") { counts("stubborn") == [1, 0, 0] }
       end
     end
 
@@ -297,6 +343,53 @@ RSpec.describe "gearman-worker", :runner, :process do
     end
   end
 
+  describe "that is stuck" do
+    let(:port) { JobServers.free_port }
+    let(:hang) { File.join(directory, "hang") }
+    let(:code) { file("code.rb", <<~RUBY) }
+      require #{definitions.inspect}
+      [Gearman::Runner::Single, Gearman::Runner::Cluster].each do |part|
+        part.__send__(:remove_const, :STUCK)
+        part.const_set(:STUCK, 4)
+      end
+      Gearman::Worker.prepend(Module.new do
+        def initialize(*)
+          super
+          self.network_timeout_sec = 1 # its loops go round as often
+          on_grab_job { Kernel.sleep if File.exist?(#{hang.inspect}) }
+        end
+      end)
+    RUBY
+
+    def live
+      Net::HTTP.get_response("127.0.0.1", "/live", port).code
+    end
+
+    def start_program(*arguments)
+      program = start_gearman_worker("-r", code, "-s", server.address, "-c", "1", "--probe-port", port.to_s, *arguments)
+      program.says(/jobs at once/)
+      eventually("a registered worker") { counts("reverse")&.last.to_i.positive? }
+      program
+    end
+
+    it "answers 503 when a loop hangs" do
+      start_program
+      expect([call("reverse", "abc"), live]).to eq(%w[cba 200])
+      file("hang", "")
+      submit("reverse")
+      eventually("a failed probe") { live == "503" }
+    end
+
+    it "answers 503 when one of its processes does nothing, until it does" do
+      start_program("-w", "2")
+      Process.kill("STOP", pid = call("pid").to_i)
+      expect(live).to eq("200")
+      eventually("a failed probe") { live == "503" }
+      Process.kill("CONT", pid)
+      eventually("a probe that does not fail") { live == "200" }
+    end
+  end
+
   describe "several processes", :fork_among_threads do
     # Those of two jobs that run at once.
     def pids
@@ -333,7 +426,7 @@ RSpec.describe "gearman-worker", :runner, :process do
       first = call("pid")
       call("pid")
       program.says(/2 jobs done: another process takes over/)
-      eventually("another process") { call("pid") != first }
+      eventually("another process") { ![nil, first].include?(call("pid")) }
       expect(program.stop).to eq(0)
     end
 
@@ -350,8 +443,10 @@ RSpec.describe "gearman-worker", :runner, :process do
 
     it "are replaced when they have too much memory" do
       program = started("--max-memory", "64", "-c", "1")
+      first = call("pid")
       submit("grow", 64 << 20)
       program.says(/\d+ MiB of memory used: another process takes over/)
+      eventually("another process") { ![nil, first].include?(call("pid")) }
       expect(program.stop).to eq(0)
     end
 
