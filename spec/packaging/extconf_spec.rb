@@ -33,4 +33,18 @@ RSpec.describe "ext/gearman/extconf.rb", :packaging do
     expect(status).not_to be_success
     expect(output).to include("does not support Windows")
   end
+  it "says that the warnings of EXT_PEDANTIC do not reach the compiler" do
+    Dir.mktmpdir("compiler") do |folder|
+      compiler = File.join(folder, "cc")
+      File.write(compiler, <<~SHELL, perm: 0o755)
+        #!/bin/sh
+        for argument; do shift; [ "$argument" = -Wextra ] || set -- "$@" "$argument"; done
+        exec cc "$@"
+      SHELL
+      output, status = configure(RbConfig.ruby, extconf, env: { "CC" => compiler, "EXT_PEDANTIC" => "1" })
+
+      expect(status).not_to be_success
+      expect(output).to include("-Wextra was lost")
+    end
+  end
 end
