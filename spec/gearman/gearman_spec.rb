@@ -33,8 +33,7 @@ RSpec.describe Gearman do
   end
 
   it "loads nothing outside of Ruby's standard library, and warns of nothing", :process do
-    output = run_ruby(<<~RUBY)
-      folders = [RbConfig::CONFIG["rubylibdir"], RbConfig::CONFIG["rubyarchdir"], RbConfig::CONFIG["rubylibprefix"]]
+    output = run_ruby(<<~RUBY, options: %w[-w -W:deprecated])
       own = File.dirname($LOADED_FEATURES.find { |path| path.end_with?("/gearman.rb") })
       puts $LOADED_FEATURES.grep(%r{\\A/}).grep(/gems/).reject { |path| path.start_with?(own) || path =~ %r{/(logger|rubygems|monitor)\\b} }
     RUBY

@@ -30,9 +30,10 @@ module Processes
 
   # Runs a script in a Ruby of its own that has the library loaded, and no more. Returns its output; raises when it
   # fails.
-  def run_ruby(script, *arguments, feature: "gearman")
+  def run_ruby(script, *arguments, feature: "gearman", options: [])
     libraries = $LOAD_PATH.flat_map { |folder| ["-I", folder] }
-    command = [{ "RUBYOPT" => nil }, RbConfig.ruby, "--disable-gems", *libraries, "-r#{feature}", "-", *arguments]
+    command = [{ "RUBYOPT" => nil }, RbConfig.ruby, "--disable-gems", *options, *libraries, "-r#{feature}", "-",
+               *arguments]
     output, status = Open3.capture2e(*command, stdin_data: script)
     raise "the script ends with #{status}:\n#{output}" unless status.success?
 
