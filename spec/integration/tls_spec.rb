@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "async"
 require "timeout"
 
 # Over TLS, which a proxy ends in front of the job servers.
@@ -49,6 +50,15 @@ RSpec.describe "TLS", :quiet do
     listener.local_address.ip_port
   end
 
+  # A proxy that asks its clients for a certificate.
+  def mutual_proxy(version = nil)
+    tls_proxy(job_server, issued) do |context|
+      context.min_version = context.max_version = version if version
+      context.verify_mode = OpenSSL::SSL::VERIFY_PEER | OpenSSL::SSL::VERIFY_FAIL_IF_NO_PEER_CERT
+      context.ca_file = authority.file
+    end
+  end
+
   # Why no server could be used.
   def refuse(reason)
     raise_error(Gearman::NoJobServersError, reason)
@@ -93,11 +103,7 @@ RSpec.describe "TLS", :quiet do
         end
 
         it "shows a certificate where one is asked for" do
-          mutual = tls_proxy(job_server, issued) do |context|
-            context.min_version = context.max_version = OpenSSL::SSL.const_get("#{version}_VERSION")
-            context.verify_mode = OpenSSL::SSL::VERIFY_PEER | OpenSSL::SSL::VERIFY_FAIL_IF_NO_PEER_CERT
-            context.ca_file = authority.file
-          end
+          mutual = mutual_proxy(OpenSSL::SSL.const_get("#{version}_VERSION"))
           start_reversing
           between = authority.intermediate
           own = between.issue("client.test", chain: [between.certificate])
@@ -111,6 +117,17 @@ RSpec.describe "TLS", :quiet do
           expect { reverse("abc", by: client_of(mutual.address, unknown)) }.to refuse(/alert unknown ca/)
         end
       end
+    end
+
+    it "takes what it trusts and what it shows from the environment" do
+      mutual = mutual_proxy
+      own = authority.issue("client.test")
+      start_reversing
+      with_environment("GEARMAND_CA_CERTIFICATE" => authority.file, "GEARMAN_CLIENT_PEM" => own.file,
+                       "GEARMAN_CLIENT_KEY" => own.key_file) do
+        expect(reverse("abc", by: client_of(mutual.address, true))).to eq("cba")
+      end
+      expect(mutual.peers.map(&:to_der)).to eq([own.certificate.to_der])
     end
 
     it "carries background jobs and questions, too" do
@@ -158,6 +175,24 @@ RSpec.describe "TLS", :quiet do
       answers = texts.map { |list| Thread.new { list.map { |text| reverse(text) } } }.map(&:value)
       expect(answers).to eq(texts.map { |list| list.map(&:reverse) })
       expect(proxy.handshakes).to be <= 11
+    end
+
+    # Each fiber has a connection of its own, so all of them wait at once.
+    {
+      "of the specs" => ->(calls) { GateScheduler.run { calls.each { |call| Fiber.schedule(&call) } } },
+      "of the async gem" => ->(calls) { Sync { |task| calls.map { |call| task.async { call.call } }.each(&:wait) } }
+    }.each do |name, together|
+      it "serves fibers of a scheduler #{name}, all at once" do
+        start_worker(job_server, "reverse" => lambda do |data, _job|
+          eventually("the other fibers") { proxy.handshakes >= 5 }
+          data.reverse
+        end)
+        texts = Array.new(5) { |index| "#{index}#{"x" * 100_000}" }
+        shared = client
+        answers = []
+        together.call(texts.map { |text| -> { answers << reverse(text, by: shared) } })
+        expect(answers).to match_array(texts.map(&:reverse))
+      end
     end
 
     it "keeps a connection that was not used for a while" do
@@ -251,6 +286,13 @@ RSpec.describe "TLS", :quiet do
       admin = Gearman::Server.new(proxy.address, tls: tls)
       expect { admin.version }
         .to raise_error(Gearman::NetworkError, /#{proxy.address}: TLS: certificate verify failed \(.+\)\z/)
+    end
+
+    it "that fails costs little time" do
+      wrong = { proxy_with("other.test").address => options, proxy.address => { ca_file: certificate_authority.file } }
+      wrong.each do |address, tls|
+        expect(seconds { expect { reverse("abc", by: client_of(address, tls)) }.to refuse(/TLS/) }).to be < 5
+      end
     end
 
     it "may come by another authority, which the server shows" do

@@ -139,8 +139,18 @@ class TLSProxy
     ssl
   rescue OpenSSL::SSL::SSLError, SystemCallError => e
     @refusals << e
-    socket.close
+    bid_farewell(socket)
     raise
+  end
+
+  # Closing a socket with something unread in it would take away the alert that the client has to see.
+  def bid_farewell(socket)
+    socket.close_write
+    socket.read
+  rescue SystemCallError
+    nil # the client was faster
+  ensure
+    socket.close
   end
 
   def carry(ssl)
