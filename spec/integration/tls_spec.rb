@@ -241,223 +241,220 @@ RSpec.describe "TLS", :quiet do
       expect { reverse("abc", by: client_of(proxy.address, nil)) }
         .to refuse(/\Ano job server can be reached: #{proxy.address} \(.+\)/)
     end
-  end
 
-  describe "a server's certificate" do
-    let(:job_server) { start_embedded_server }
-    before { start_reversing }
+    describe "a server's certificate" do
+      before { start_reversing }
 
-    def proxy_with(*names)
-      tls_proxy(job_server, authority.issue(*names))
-    end
-
-    it "is for the name or the address that the server is connected by" do
-      expect(reverse("abc", by: client_of(proxy_with("localhost").address("localhost")))).to eq("cba")
-      by_address = proxy_with("127.0.0.1")
-      expect(reverse("abc", by: client_of(by_address.address))).to eq("cba")
-      expect(by_address.names).to eq([]) # an address is no name that can be asked for
-    end
-
-    it "is for nobody else" do
-      { proxy_with("other.test").address("localhost") => /\(TLS: hostname "localhost" .*, which is for DNS:other.test/,
-        proxy_with("localhost").address => /\(TLS: hostname "127.0.0.1" .*, which is for DNS:localhost\)/,
-        proxy_with("127.0.0.2").address => /\(TLS: hostname "127.0.0.1" .*, which is for IP Address:127.0.0.2\)/ }
-        .each do |address, reason|
-        expect { reverse("abc", by: client_of(address)) }.to refuse(reason)
-        admin = Gearman::Server.new(address, tls: options)
-        expect { admin.version }.to raise_error(Gearman::NetworkError, /#{address}: TLS: hostname/)
+      def proxy_with(*names)
+        tls_proxy(job_server, authority.issue(*names))
       end
-    end
 
-    it "may be for the name that the caller tells, which is asked for" do
-      other = proxy_with("other.test")
-      expect(reverse("abc", by: client_of(other.address, options.merge(hostname: "other.test")))).to eq("cba")
-      expect(other.names).to eq(["other.test"])
-      expect { reverse("abc", by: client_of(proxy.address, options.merge(hostname: "other.test"))) }
-        .to refuse(/"other.test" does not match/)
-    end
-
-    it "has to come from an authority that is trusted" do
-      tls = { ca_file: certificate_authority.file }
-      [tls, true].each do |setting|
-        expect { reverse("abc", by: client_of(proxy.address, setting)) }
-          .to refuse(/\(TLS: certificate verify failed \(.+\)\)\z/)
+      it "is for the name or the address that the server is connected by" do
+        expect(reverse("abc", by: client_of(proxy_with("localhost").address("localhost")))).to eq("cba")
+        by_address = proxy_with("127.0.0.1")
+        expect(reverse("abc", by: client_of(by_address.address))).to eq("cba")
+        expect(by_address.names).to eq([]) # an address is no name that can be asked for
       end
-      admin = Gearman::Server.new(proxy.address, tls: tls)
-      expect { admin.version }
-        .to raise_error(Gearman::NetworkError, /#{proxy.address}: TLS: certificate verify failed \(.+\)\z/)
-    end
 
-    it "that fails costs little time" do
-      wrong = { proxy_with("other.test").address => options, proxy.address => { ca_file: certificate_authority.file } }
-      wrong.each do |address, tls|
-        expect(seconds { expect { reverse("abc", by: client_of(address, tls)) }.to refuse(/TLS/) }).to be < 5
-      end
-    end
-
-    it "may come by another authority, which the server shows" do
-      between = authority.intermediate
-      chained = tls_proxy(job_server, between.issue("127.0.0.1"), chain: [between.certificate])
-      expect(reverse("abc", by: client_of(chained.address))).to eq("cba")
-    end
-
-    it "may be anything when it is not verified" do
-      wrong = tls_proxy(job_server, certificate_authority.issue("other.test"))
-      expect(reverse("abc", by: client_of(wrong.address, { verify: false }))).to eq("cba")
-    end
-
-    it "is trusted as the system says when nothing else is told" do
-      output = with_environment("SSL_CERT_FILE" => authority.file) do
-        run_ruby(<<~RUBY, proxy.address)
-          client = Gearman::Client.new(ARGV.first, tls: true)
-          puts client.do_task(Gearman::Task.new("reverse", "abc"), 20)
-        RUBY
-      end
-      expect(output).to eq("cba\n")
-    end
-
-    it "that fails is not asked for again with every call" do
-      wrong = proxy_with("other.test")
-      client = client_of(wrong.address)
-      50.times { expect { reverse("abc", by: client) }.to refuse(/does not match/) }
-      expect(wrong.handshakes).to be <= 5
-    end
-
-    it "that fails is no reason not to use another server" do
-      client = client_of([proxy_with("other.test").address, proxy.address])
-      expect(Array.new(5) { |index| reverse("a#{index}", by: client) }).to eq(Array.new(5) { |index| "#{index}a" })
-    end
-
-    it "that fails is told to the log of a worker, which goes on with its other servers" do
-      log = StringIO.new
-      Gearman.logger = Logger.new(log)
-      wrong = proxy_with("other.test")
-      start_tls_worker([wrong.address, proxy.address], "twice" => ->(data, _job) { data * 2 })
-      expect(client.do_task(Gearman::Task.new("twice", "ab"), JobServers::PATIENCE)).to eq("abab")
-      eventually("the log") { log.string.match?(/WARN.*#{wrong.address}: TLS: hostname "127.0.0.1" does not match/) }
-    end
-  end
-
-  describe "a handshake" do
-    let(:job_server) { start_embedded_server }
-
-    # The client's connections hold no more than a moment.
-    def hasty(client)
-      client.instance_variable_get(:@connection_pool).connections.each { |connection| connection.connect_timeout = 0.4 }
-      client
-    end
-
-    { "that stalls" => :read.to_proc,
-      "that comes byte by byte" => lambda do |socket|
-        socket.write("\x16\x03\x03\x3f\xff")
-        loop do
-          socket.write("\0")
-          sleep 0.02
+      it "is for nobody else" do
+        { proxy_with("other.test").address("localhost") => /\(TLS: hostname "localhost" .* is for DNS:other.test/,
+          proxy_with("localhost").address => /\(TLS: hostname "127.0.0.1" .* is for DNS:localhost\)/,
+          proxy_with("127.0.0.2").address => /\(TLS: hostname "127.0.0.1" .* is for IP Address:127.0.0.2\)/ }
+          .each do |address, reason|
+          expect { reverse("abc", by: client_of(address)) }.to refuse(reason)
+          admin = Gearman::Server.new(address, tls: options)
+          expect { admin.version }.to raise_error(Gearman::NetworkError, /#{address}: TLS: hostname/)
         end
-      end }.each do |name, behaviour|
-      it "#{name} takes the time of connecting" do
-        address = "127.0.0.1:#{listen(&behaviour)}"
-        client = hasty(client_of(address))
-        expect(seconds { expect { reverse("abc", by: client) }.to refuse(/#{address} \(.*no TLS handshake/) }).to be < 5
-        admin = Gearman::Server.new(address, connect_timeout: 0.4, tls: options)
-        expect(seconds do
-          expect { admin.version }
-            .to raise_error(Gearman::SocketTimeoutError, /#{address} within 0.4 s: .*no TLS handshake/)
-        end).to be < 5
+      end
+
+      it "may be for the name that the caller tells, which is asked for" do
+        other = proxy_with("other.test")
+        expect(reverse("abc", by: client_of(other.address, options.merge(hostname: "other.test")))).to eq("cba")
+        expect(other.names).to eq(["other.test"])
+        expect { reverse("abc", by: client_of(proxy.address, options.merge(hostname: "other.test"))) }
+          .to refuse(/"other.test" does not match/)
+      end
+
+      it "has to come from an authority that is trusted" do
+        tls = { ca_file: certificate_authority.file }
+        [tls, true].each do |setting|
+          expect { reverse("abc", by: client_of(proxy.address, setting)) }
+            .to refuse(/\(TLS: certificate verify failed \(.+\)\)\z/)
+        end
+        admin = Gearman::Server.new(proxy.address, tls: tls)
+        expect { admin.version }
+          .to raise_error(Gearman::NetworkError, /#{proxy.address}: TLS: certificate verify failed \(.+\)\z/)
+      end
+
+      it "that fails costs little time" do
+        wrong = { proxy_with("other.test").address => options,
+                  proxy.address => { ca_file: certificate_authority.file } }
+        wrong.each do |address, tls|
+          expect(seconds { expect { reverse("abc", by: client_of(address, tls)) }.to refuse(/TLS/) }).to be < 5
+        end
+      end
+
+      it "may come by another authority, which the server shows" do
+        between = authority.intermediate
+        chained = tls_proxy(job_server, between.issue("127.0.0.1"), chain: [between.certificate])
+        expect(reverse("abc", by: client_of(chained.address))).to eq("cba")
+      end
+
+      it "may be anything when it is not verified" do
+        wrong = tls_proxy(job_server, certificate_authority.issue("other.test"))
+        expect(reverse("abc", by: client_of(wrong.address, { verify: false }))).to eq("cba")
+      end
+
+      it "is trusted as the system says when nothing else is told" do
+        output = with_environment("SSL_CERT_FILE" => authority.file) do
+          run_ruby(<<~RUBY, proxy.address)
+            client = Gearman::Client.new(ARGV.first, tls: true)
+            puts client.do_task(Gearman::Task.new("reverse", "abc"), 20)
+          RUBY
+        end
+        expect(output).to eq("cba\n")
+      end
+
+      it "that fails is not asked for again with every call" do
+        wrong = proxy_with("other.test")
+        client = client_of(wrong.address)
+        50.times { expect { reverse("abc", by: client) }.to refuse(/does not match/) }
+        expect(wrong.handshakes).to be <= 5
+      end
+
+      it "that fails is no reason not to use another server" do
+        client = client_of([proxy_with("other.test").address, proxy.address])
+        expect(Array.new(5) { |index| reverse("a#{index}", by: client) }).to eq(Array.new(5) { |index| "#{index}a" })
+      end
+
+      it "that fails is told to the log of a worker, which goes on with its other servers" do
+        log = StringIO.new
+        Gearman.logger = Logger.new(log)
+        wrong = proxy_with("other.test")
+        start_tls_worker([wrong.address, proxy.address], "twice" => ->(data, _job) { data * 2 })
+        expect(client.do_task(Gearman::Task.new("twice", "ab"), JobServers::PATIENCE)).to eq("abab")
+        eventually("the log") { log.string.match?(/WARN.*#{wrong.address}: TLS: hostname "127.0.0.1" does not match/) }
       end
     end
 
-    it "that is interrupted leaves no socket open" do
-      ends = Queue.new
-      client = client_of("127.0.0.1:#{listen { |socket| ends << socket.read.bytesize }}")
-      expect { Timeout.timeout(0.2) { reverse("abc", by: client) } }.to raise_error(Timeout::Error)
-      expect(Timeout.timeout(JobServers::PATIENCE) { ends.pop }).to be_positive
+    describe "a handshake" do
+      # The client's connections hold no more than a moment.
+      def hasty(client)
+        client.instance_variable_get(:@connection_pool).connections.each do |connection|
+          connection.connect_timeout = 0.4
+        end
+        client
+      end
+
+      { "that stalls" => :read.to_proc,
+        "that comes byte by byte" => lambda do |socket|
+          socket.write("\x16\x03\x03\x3f\xff")
+          loop do
+            socket.write("\0")
+            sleep 0.02
+          end
+        end }.each do |name, behaviour|
+        it "#{name} takes the time of connecting" do
+          address = "127.0.0.1:#{listen(&behaviour)}"
+          client = hasty(client_of(address))
+          took = seconds { expect { reverse("abc", by: client) }.to refuse(/#{address} \(.*no TLS handshake/) }
+          expect(took).to be < 5
+          admin = Gearman::Server.new(address, connect_timeout: 0.4, tls: options)
+          expect(seconds do
+            expect { admin.version }
+              .to raise_error(Gearman::SocketTimeoutError, /#{address} within 0.4 s: .*no TLS handshake/)
+          end).to be < 5
+        end
+      end
+
+      it "that is interrupted leaves no socket open" do
+        ends = Queue.new
+        client = client_of("127.0.0.1:#{listen { |socket| ends << socket.read.bytesize }}")
+        expect { Timeout.timeout(0.2) { reverse("abc", by: client) } }.to raise_error(Timeout::Error)
+        expect(Timeout.timeout(JobServers::PATIENCE) { ends.pop }).to be_positive
+      end
+
+      it "that is refused leaves no socket open, and is tried with the next address" do
+        start_reversing
+        wrong = tls_proxy(job_server, authority.issue("other.test"))
+        expect { reverse("abc", by: client_of(wrong.address)) }.to refuse(/does not match/)
+        eventually("the socket is closed") { wrong.closed == 1 }
+        both = [wrong, proxy].map { |server| Addrinfo.tcp(server.host, server.port) }
+        allow(Addrinfo).to receive(:getaddrinfo).with("jobs.test", 4730, nil, :STREAM).and_return(both)
+        expect(reverse("abc", by: client_of("jobs.test", options.merge(hostname: "localhost")))).to eq("cba")
+        expect([wrong.handshakes, proxy.handshakes]).to eq([2, 1])
+      end
     end
 
-    it "that is refused leaves no socket open, and is tried with the next address" do
-      start_reversing
-      wrong = tls_proxy(job_server, authority.issue("other.test"))
-      expect { reverse("abc", by: client_of(wrong.address)) }.to refuse(/does not match/)
-      eventually("the socket is closed") { wrong.closed == 1 }
-      both = [wrong, proxy].map { |server| Addrinfo.tcp(server.host, server.port) }
-      allow(Addrinfo).to receive(:getaddrinfo).with("jobs.test", 4730, nil, :STREAM).and_return(both)
-      expect(reverse("abc", by: client_of("jobs.test", options.merge(hostname: "localhost")))).to eq("cba")
-      expect([wrong.handshakes, proxy.handshakes]).to eq([2, 1])
+    describe "an interrupt" do
+      it "in the middle of much data disturbs no later call" do
+        start_tls_worker(proxy.address, "reverse" => ->(data, _job) { data.reverse })
+        reverse("warm")
+        data = "x" * 5_000_000
+        interrupts = Array.new(20) do |index|
+          Timeout.timeout(0.002 + (index * 0.004)) { reverse("#{index}#{data}") } && nil
+        rescue Timeout::Error => e
+          e
+        ensure
+          expect(reverse("abc#{index}")).to eq("abc#{index}".reverse)
+        end
+        expect(interrupts.compact.size).to be > 5
+      end
+
+      it "of one thread does not touch the others" do
+        start_tls_worker(proxy.address, "reverse" => ->(data, _job) { data.reverse })
+        reverse("warm") # RSpec's own lock around the making of the client does not bear that its thread is killed
+        victims = Array.new(4) { |number| Thread.new { loop { reverse("victim#{number}#{"x" * 50_000}") } } }
+        victims.each { |thread| thread.report_on_exception = false }
+        killing = Thread.new do
+          victims.each do |thread|
+            sleep 0.05
+            thread.kill.join
+          end
+        end
+        texts = Array.new(6) { |number| Array.new(40) { |index| "#{number}-#{index}" } }
+        answers = texts.map { |list| Thread.new { list.map { |text| reverse(text) } } }.map(&:value)
+        expect(answers).to eq(texts.map { |list| list.map(&:reverse) })
+        killing.join
+      end
     end
-  end
 
-  describe "an interrupt" do
-    let(:job_server) { start_gearmand }
+    describe "a forked child", :process do
+      it "opens connections of its own, and the parent's live on" do
+        start_reversing
+        expect(reverse("abc")).to eq("cba")
+        answers = in_child do
+          first = reverse("child")
+          client.close
+          GC.start
+          [first, reverse("again")]
+        end
+        expect(answers).to eq(%w[dlihc niaga])
+        expect(reverse("parent")).to eq("tnerap")
+        expect(in_child { nil }).to be_nil
+        expect(reverse("parent")).to eq("tnerap")
+        expect(proxy.handshakes).to eq(3)
+      end
 
-    it "in the middle of much data disturbs no later call" do
-      start_tls_worker(proxy.address, "reverse" => ->(data, _job) { data.reverse })
-      reverse("warm")
-      data = "x" * 5_000_000
-      interrupts = Array.new(20) do |index|
-        Timeout.timeout(0.002 + (index * 0.004)) { reverse("#{index}#{data}") } && nil
-      rescue Timeout::Error => e
-        e
+      it "does not end the connection of the parent's admin client" do
+        server = remember(Gearman::Server.new(proxy.address, tls: options), :close)
+        version = server.version
+        expect(in_child { [server.version, server.close, server.version] }).to eq([version, nil, version])
+        expect(server.version).to eq(version)
+        expect(proxy.handshakes).to eq(3)
+      end
+
+      it "may run the parent's worker" do
+        worker = remember(Gearman::Worker.new(proxy.address, { tls: options }), :close)
+        worker.add_ability("pid") { Process.pid.to_s }
+        pid = fork { worker.work }
+        worker.close
+        expect(client.do_task(Gearman::Task.new("pid"), JobServers::PATIENCE)).to eq(pid.to_s)
       ensure
-        expect(reverse("abc#{index}")).to eq("abc#{index}".reverse)
-      end
-      expect(interrupts.compact.size).to be > 5
-    end
-
-    it "of one thread does not touch the others" do
-      start_tls_worker(proxy.address, "reverse" => ->(data, _job) { data.reverse })
-      reverse("warm") # RSpec's own lock around the making of the client does not bear that its thread is killed
-      victims = Array.new(4) { |number| Thread.new { loop { reverse("victim#{number}#{"x" * 50_000}") } } }
-      victims.each { |thread| thread.report_on_exception = false }
-      killing = Thread.new do
-        victims.each do |thread|
-          sleep 0.05
-          thread.kill.join
+        if pid
+          Process.kill("KILL", pid)
+          Process.wait(pid)
         end
-      end
-      texts = Array.new(6) { |number| Array.new(40) { |index| "#{number}-#{index}" } }
-      answers = texts.map { |list| Thread.new { list.map { |text| reverse(text) } } }.map(&:value)
-      expect(answers).to eq(texts.map { |list| list.map(&:reverse) })
-      killing.join
-    end
-  end
-
-  describe "a forked child", :process do
-    let(:job_server) { start_gearmand }
-
-    it "opens connections of its own, and the parent's live on" do
-      start_reversing
-      expect(reverse("abc")).to eq("cba")
-      answers = in_child do
-        first = reverse("child")
-        client.close
-        GC.start
-        [first, reverse("again")]
-      end
-      expect(answers).to eq(%w[dlihc niaga])
-      expect(reverse("parent")).to eq("tnerap")
-      expect(in_child { nil }).to be_nil
-      expect(reverse("parent")).to eq("tnerap")
-      expect(proxy.handshakes).to eq(3)
-    end
-
-    it "does not end the connection of the parent's admin client" do
-      server = remember(Gearman::Server.new(proxy.address, tls: options), :close)
-      version = server.version
-      expect(in_child { [server.version, server.close, server.version] }).to eq([version, nil, version])
-      expect(server.version).to eq(version)
-      expect(proxy.handshakes).to eq(3)
-    end
-
-    it "may run the parent's worker" do
-      worker = remember(Gearman::Worker.new(proxy.address, { tls: options }), :close)
-      worker.add_ability("pid") { Process.pid.to_s }
-      pid = fork { worker.work }
-      worker.close
-      expect(client.do_task(Gearman::Task.new("pid"), JobServers::PATIENCE)).to eq(pid.to_s)
-    ensure
-      if pid
-        Process.kill("KILL", pid)
-        Process.wait(pid)
       end
     end
   end
