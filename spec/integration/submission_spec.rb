@@ -178,60 +178,60 @@ RSpec.describe Gearman::Client, :quiet do
         expect { client.job_status("a\0b") }.to raise_error(Gearman::InvalidArgsError, /NUL/)
       end
     end
-  end
 
-  describe "over several servers" do
-    let(:servers) { Array.new(3) { start_gearmand } }
-    let(:client) { client_of(*servers) }
+    describe "over several servers" do
+      let(:servers) { Array.new(3) { start_job_server } }
+      let(:client) { client_of(*servers) }
 
-    it "asks each after a job, and those that are dead not" do
-      tasks = Array.new(30) { |number| job(number.to_s) }
-      client.submit_all(tasks)
-      expect(servers.map { |server| server.admin("status").size }).to all(be > 5)
-      expect(tasks.map { |task| client.job_status_by_unique(task.get_uniq_hash) }).to all(be_known)
-      servers.first.kill
-      sleep 1.1 # a socket that was used just now is not looked at
-      known = tasks.count { |task| client.job_status_by_unique(task.get_uniq_hash).known? }
-      expect(known).to be_between(1, 29)
-      servers.each(&:kill)
-      expect { client.job_status_by_unique("u") }.to raise_error(Gearman::NoJobServersError, /u\z/)
-    end
+      it "asks each after a job, and those that are dead not" do
+        tasks = Array.new(30) { |number| job(number.to_s) }
+        client.submit_all(tasks)
+        expect(servers.map { |server| server.admin("status").size }).to all(be > 5)
+        expect(tasks.map { |task| client.job_status_by_unique(task.get_uniq_hash) }).to all(be_known)
+        servers.first.kill
+        sleep 1.1 # a socket that was used just now is not looked at
+        known = tasks.count { |task| client.job_status_by_unique(task.get_uniq_hash).known? }
+        expect(known).to be_between(1, 29)
+        servers.each(&:kill)
+        expect { client.job_status_by_unique("u") }.to raise_error(Gearman::NoJobServersError, /u\z/)
+      end
 
-    it "pings each, in order" do
-      expect(client.ping.keys).to eq(servers.map(&:address))
-      expect(client.ping.values).to all(be_a(Float).and(be_between(0, 3)))
-      servers[1].kill
-      expect(client.ping.values.map(&:class)).to eq([Float, NilClass, Float])
-      servers[1].start
-      expect(client.ping.values).to all(be_a(Float))
-    end
+      it "pings each, in order" do
+        expect(client.ping.keys).to eq(servers.map(&:address))
+        expect(client.ping.values).to all(be_a(Float).and(be_between(0, 3)))
+        servers[1].kill
+        expect(client.ping.values.map(&:class)).to eq([Float, NilClass, Float])
+        servers[1].start
+        expect(client.ping.values).to all(be_a(Float))
+      end
 
-    it "submits many to all of them, and elsewhere what one has not been sent" do
-      tasks = Array.new(3_000) { |number| job(number.to_s, uniq: number.to_s) }
-      client.submit_all(tasks.first(300))
-      sleep 1.1 # a socket that was used just now is not looked at
-      servers.first.kill
-      handles = client.submit_all(tasks)
-      expect(handles).to all(be_a(String))
-      jobs = servers.drop(1).flat_map { |server| jobs_of(server).values }
-      expect(jobs).to match_array(tasks.map(&:arg))
-    end
+      it "submits many to all of them, and elsewhere what one has not been sent" do
+        tasks = Array.new(3_000) { |number| job(number.to_s, uniq: number.to_s) }
+        client.submit_all(tasks.first(300))
+        sleep 1.1 # a socket that was used just now is not looked at
+        servers.first.kill
+        handles = client.submit_all(tasks)
+        expect(handles).to all(be_a(String))
+        jobs = servers.drop(1).flat_map { |server| jobs_of(server).values }
+        expect(jobs).to match_array(tasks.map(&:arg))
+      end
 
-    it "names the tasks in doubt when one is lost, and has submitted all others" do
-      lost = scripted_server { |peer| Array.new(50) { |number| peer.accept_job("H:#{number}") } && peer.reset }
-      client = client_of(lost, *servers.first(2))
-      tasks = Array.new(3_000) { |number| job(number.to_s) }
-      expect { client.submit_all(tasks) }.to raise_error(Gearman::NetworkError, /#{lost.address}/) { |error|
-        @in_doubt = error.tasks
-      }
-      jobs = servers.first(2).flat_map { |server| jobs_of(server).to_a }
-      submitted = tasks - @in_doubt
-      expect(submitted.map(&:handle)).to all(be_a(String))
-      expect(submitted.map(&:error)).to all(be_nil)
-      there, elsewhere = submitted.partition { |task| jobs.include?([task.handle, task.arg]) }
-      expect(there.size).to be > 1_500
-      expect(elsewhere.size).to be <= 50 # the server that was lost has answered for them
-      expect(jobs.size).to eq(there.size)
+      it "names the tasks in doubt when one is lost, and has submitted all others" do
+        lost = scripted_server { |peer| Array.new(50) { |number| peer.accept_job("H:#{number}") } && peer.reset }
+        client = client_of(lost, *servers.first(2))
+        tasks = Array.new(3_000) { |number| job(number.to_s) }
+        expect { client.submit_all(tasks) }.to raise_error(Gearman::NetworkError, /#{lost.address}/) { |error|
+          @in_doubt = error.tasks
+        }
+        jobs = servers.first(2).flat_map { |server| jobs_of(server).to_a }
+        submitted = tasks - @in_doubt
+        expect(submitted.map(&:handle)).to all(be_a(String))
+        expect(submitted.map(&:error)).to all(be_nil)
+        there, elsewhere = submitted.partition { |task| jobs.include?([task.handle, task.arg]) }
+        expect(there.size).to be > 1_500
+        expect(elsewhere.size).to be <= 50 # the server that was lost has answered for them
+        expect(jobs.size).to eq(there.size)
+      end
     end
   end
 
@@ -329,10 +329,11 @@ RSpec.describe Gearman::Client, :quiet do
       "do_task" => "->(client, tasks) { tasks.each { |task| client.do_task(task) } }",
       "submit_all" => "->(client, tasks) { client.submit_all(tasks) }"
     }.each do |name, submit|
-      it "#{name} makes at most 8 objects for each, beyond the task itself", :process do
-        server = start_gearmand
-        expect(objects_of_a_thousand(server.address, submit)).to be_between(1000, 8000)
-        expect(jobs_of(server).size).to eq(1100)
+      each_job_server do
+        it "#{name} makes at most 8 objects for each, beyond the task itself", :process do
+          expect(objects_of_a_thousand(job_server.address, submit)).to be_between(1000, 8000)
+          expect(jobs_of(job_server).size).to eq(1100)
+        end
       end
     end
   end
