@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "json"
+require "tmpdir"
 require_relative "rails_versions"
 require_relative "variant"
 
@@ -56,9 +57,14 @@ namespace :compile do
 end
 
 namespace :spec do
-  desc "Runs the C tests of the protocol core, by gcc and by clang"
+  desc "Compiles the protocol core by its own Makefile, without Ruby, and runs its C tests, by gcc and by clang"
   task :c do
-    %w[gcc clang].each { |compiler| sh "make", "-C", "spec/c", "CC=#{compiler}" }
+    %w[gcc clang].each do |compiler|
+      Dir.mktmpdir("protocol") do |folder|
+        sh "make", "--silent", "-C", "ext/gearman/protocol", "CC=#{compiler}", "BUILD=#{folder}"
+      end
+      sh "make", "-C", "spec/c", "CC=#{compiler}"
+    end
   end
 end
 
