@@ -514,4 +514,23 @@ RSpec.describe Gearman::TaskSet, :quiet do
       expect(server.connections.size).to eq(1)
     end
   end
+
+  # spec/integration/quiet_server_spec.rb shows what it means, and has less of it.
+  it "has 10 seconds of patience with a silent server, for one task, several and a bulk submission" do
+    given = []
+    %i[call new].each do |name|
+      allow(Gearman::TaskLoop).to receive(name).and_wrap_original do |original, *arguments, &block|
+        given << [name, *arguments.grep(Integer)]
+        original.call(*arguments, &block)
+      end
+    end
+    client = client_of(answering_server)
+    client.task_create_timeout_sec = 5.0
+    client.do_task(Gearman::Task.new("f"), JobServers::PATIENCE.to_f)
+    set = described_class.new(client)
+    2.times { |index| set.add_task(Gearman::Task.new("f", index.to_s)) }
+    set.wait(JobServers::PATIENCE)
+    client.submit_all([Gearman::BackgroundTask.new("f")])
+    expect(given).to eq([[:call, 10], [:new, 10], [:new, 10]])
+  end
 end
