@@ -4,7 +4,7 @@
 namespace :torture do
   torture = ->(name) { sh "rspec", "--format", "documentation", "spec/torture/#{name}_torture.rb" }
 
-  desc "Runs 100 000 foreground tasks in one set, and compares the CPU time of a task with that in small sets"
+  desc "Runs 100 000 foreground tasks in one set, and compares the CPU time of a task with that in sets of 1 000"
   task(tasks: :compile) { torture.call("tasks") }
 
   desc "Runs JOBS (10000) background jobs while workers are killed each second and gearmand is restarted 5 times"
