@@ -4,7 +4,8 @@ require "socket"
 
 module Gearman
   # A job server inside the process, for development and tests: it answers clients, workers and admin
-  # commands as gearmand 1.1 does, and keeps its jobs in memory only. It runs in a thread of its own.
+  # commands as gearmand 1.1 does, and keeps its jobs in memory only. It runs in a thread of its own. It closes the
+  # connection of whoever sends it what only servers say, where gearmand answers with an error.
   #
   #   Gearman::EmbeddedServer.start(port: 4730) do |server|
   #     Gearman::Client.new(server.address)
