@@ -52,7 +52,9 @@ RSpec.describe Gearman::Connection, :quiet do
       socket = connection_to(echoing).socket
       expect(socket.getsockopt(Socket::IPPROTO_TCP, Socket::TCP_NODELAY).bool).to be(true)
       expect(socket.getsockopt(Socket::SOL_SOCKET, Socket::SO_KEEPALIVE).bool).to be(true)
-      times = { TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 10, TCP_KEEPCNT: 6 }.select { |option, _| Socket.const_defined?(option) }
+      times = { TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 10, TCP_KEEPCNT: 6 }.select do |option, _|
+        Socket.const_defined?(option)
+      end
       expect(times.to_h { |option, _| [option, socket.getsockopt(:TCP, option).int] }).to eq(times)
     end
 
