@@ -136,6 +136,18 @@ RSpec.describe Gearman::ActiveJob::Execution, :worker do
     expect(runs.size).to eq(1)
   end
 
+  it "has the dead letter before the configuration's block hears of the error" do
+    letters_then = Queue.new
+    configuration = Gearman::Configuration.new.update(servers: server.address, queues: "default")
+    configuration.on_error { letters_then << jobs_in("default.dead") }
+    launcher = Gearman::Runner::Launcher.new(configuration).start
+    expect(outcome("boom").first).to eq(:work_exception)
+    expect(pop(letters_then)).to eq(1)
+  ensure
+    launcher&.stop(5)
+    Gearman::Runner.stopping = false
+  end
+
   it "keeps jobs of its queue alone" do
     run_queue { |worker| worker.add_ability("other") { raise "no ActiveJob" } }
     expect(client(server).run("other", "", unique: "u").first).to eq(:work_exception)
