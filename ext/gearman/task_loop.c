@@ -40,13 +40,17 @@ typedef struct {
     gm_lease *lease;   /* of that channel, so that freeing the loop ends it */
     gm_deadline asked; /* when the server was last asked after a task, because it was silent */
     uint32_t next;     /* the slot to ask after next */
+    uint32_t open;     /* how many tasks are in flight on it */
+    bool full;         /* a task was left for when there is room */
 } server_line;
 
 typedef struct {
-    VALUE tasks;  /* Array: slot => task */
-    VALUE events; /* Array: what run() returns, and the caller empties */
-    bool bulk;    /* background tasks note their handles, which is no event */
-    bool noted;   /* whether any has done so since run() returned */
+    VALUE tasks;     /* Array: slot => task */
+    VALUE events;    /* Array: what run() returns, and the caller empties */
+    bool bulk;       /* background tasks note their handles, which is no event */
+    bool noted;      /* whether any has done so since run() returned */
+    uint32_t most;   /* how many tasks may be in flight on a line */
+    uint64_t window; /* how many bytes may be unsent on a line before a task has to wait */
     server_line *lines;
     uint32_t line_count;
     task_slot *slots;
@@ -126,11 +130,12 @@ static task_loop *get(VALUE self)
 }
 
 /*
- * call-seq: new(patience, create_timeout, bulk = false)
+ * call-seq: new(patience, create_timeout, bulk = nil)
  *
  * patience: seconds that a server may be silent until it is asked after a task, and again until it is lost.
  * create_timeout: seconds that it may take to answer a submission until it is lost; nil: for ever.
- * bulk: whether it is no event that a background task was submitted, where the task can note its handle by itself.
+ * bulk: how many tasks a server may have in flight, where it is no event that a background task was submitted and the
+ * task can note its handle by itself; nil: as many as there are, and it is one.
  */
 static VALUE loop_initialize(int argc, VALUE *argv, VALUE self)
 {
@@ -139,7 +144,8 @@ static VALUE loop_initialize(int argc, VALUE *argv, VALUE self)
     task_loop *loop = get(self);
     loop->patience = gm_interval(patience);
     loop->create_timeout = gm_interval(create_timeout);
-    loop->bulk = RTEST(bulk);
+    loop->bulk = !NIL_P(bulk);
+    if (loop->bulk) loop->most = NUM2UINT(bulk);
     return self;
 }
 
@@ -150,6 +156,7 @@ static VALUE loop_allocate(VALUE klass)
     loop->tasks = loop->events = Qnil;
     loop->patience = loop->create_timeout = loop->look_at = GM_NEVER;
     loop->penalty = SINGLY;
+    loop->most = UINT32_MAX;
     RB_OBJ_WRITE(self, &loop->tasks, rb_ary_new());
     RB_OBJ_WRITE(self, &loop->events, rb_ary_new());
     return self;
@@ -211,6 +218,7 @@ static void fill_slot(task_loop *loop, uint32_t slot, VALUE task, task_slot what
     gm_deadline first = gm_earlier(loop->patience, loop->create_timeout);
     take_slot(loop, slot);
     loop->slots[slot] = what;
+    loop->lines[what.index].open++;
     if (what.created) loop->created_count++;
     if (first != GM_NEVER) loop->look_at = gm_earlier(loop->look_at, what.since + first);
     rb_ary_store(loop->tasks, slot, task);
@@ -220,51 +228,74 @@ static void close_slot(task_loop *loop, uint32_t slot)
 {
     if (loop->slots[slot].created) loop->created_count--;
     loop->slots[slot].open = false;
+    loop->lines[loop->slots[slot].index].open--;
     loop->vacant[loop->vacant_count++] = slot;
     loop->open_count--;
     rb_ary_store(loop->tasks, slot, Qnil);
 }
 
-/* How many bytes are queued and not sent yet. */
-static uint64_t unsent(const task_loop *loop)
+/* How many bytes are queued on a line and not sent yet. */
+static uint64_t unsent(const server_line *line)
 {
-    uint64_t bytes = 0;
+    return NIL_P(line->channel) ? 0 : gm_channel_queued(line->channel) - gm_channel_sent(line->channel);
+}
+
+static bool has_room(const task_loop *loop, const server_line *line)
+{
+    return line->open < loop->most && unsent(line) < loop->window;
+}
+
+/* Whether there is room again on a line that was full. That is said once. */
+static bool room_again(task_loop *loop)
+{
+    bool again = false;
     for (uint32_t i = 0; i < loop->line_count; i++) {
-        VALUE channel = loop->lines[i].channel;
-        if (!NIL_P(channel)) bytes += gm_channel_queued(channel) - gm_channel_sent(channel);
+        if (!loop->lines[i].full || !has_room(loop, &loop->lines[i])) continue;
+        loop->lines[i].full = false;
+        again = true;
     }
-    return bytes;
+    return again;
+}
+
+/* Queues the first of the tasks and takes it out of the Array. */
+static void submit_first(VALUE self, task_loop *loop, uint32_t index, VALUE tasks, gm_deadline deadline)
+{
+    VALUE task = rb_ary_entry(tasks, 0);
+    gm_task read = gm_task_read(task);
+    VALUE channel = leased_channel(self, loop, index, deadline);
+    uint32_t slot = vacant_slot(loop);
+    gm_slice parts[GM_MAX_ARGUMENTS];
+    size_t count = gm_task_parts(&read, parts);
+    uint64_t start = gm_channel_queued(channel);
+    gm_channel_queue(channel, read.command, parts, count, slot);
+    GM_TASK_GUARD(read);
+    task_slot what = {.open = true, .plain = gm_task_plain(task), .index = index, .start = start, .since = gm_now()};
+    fill_slot(loop, slot, task, what);
+    rb_ary_shift(tasks); /* an interrupt leaves it at one place or the other */
 }
 
 /*
- * call-seq: submit(connection, tasks, timeout, room) -> nil
+ * call-seq: submit(connection, tasks, timeout, window, all) -> whether there was room
  *
- * Queues the first of the tasks and takes it out of the Array, and so on with those behind it while less than `room`
- * bytes are unsent; they leave when the loop runs. Raises InvalidArgsError for what cannot be sent, ServerDownException
- * when the server cannot be reached: the task is the first of the Array still then.
+ * Queues the first of the tasks for the server and takes it out of the Array, and so on with those behind it where
+ * `all` are for the same, while less than `window` bytes for it are unsent; they leave when the loop runs. Raises
+ * InvalidArgsError for what cannot be sent, ServerDownException when the server cannot be reached: the task is the
+ * first of the Array still then.
  */
-static VALUE loop_submit(VALUE self, VALUE connection, VALUE tasks, VALUE timeout, VALUE room)
+static VALUE loop_submit(VALUE self, VALUE connection, VALUE tasks, VALUE timeout, VALUE window, VALUE all)
 {
     task_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);
-    uint64_t limit = NUM2ULL(room);
-    do {
-        VALUE task = rb_ary_entry(tasks, 0);
-        gm_task read = gm_task_read(task);
-        uint32_t index = index_of(self, loop, connection);
-        VALUE channel = leased_channel(self, loop, index, deadline);
-        uint32_t slot = vacant_slot(loop);
-        gm_slice parts[GM_MAX_ARGUMENTS];
-        size_t count = gm_task_parts(&read, parts);
-        uint64_t start = gm_channel_queued(channel);
-        gm_channel_queue(channel, read.command, parts, count, slot);
-        GM_TASK_GUARD(read);
-        task_slot what = {
-            .open = true, .plain = gm_task_plain(task), .index = index, .start = start, .since = gm_now()};
-        fill_slot(loop, slot, task, what);
-        rb_ary_shift(tasks); /* an interrupt leaves it at one place or the other */
-    } while (RARRAY_LEN(tasks) > 0 && unsent(loop) < limit);
-    return Qnil;
+    uint32_t index = index_of(self, loop, connection);
+    bool any = false;
+    loop->window = NUM2ULL(window);
+    while (RARRAY_LEN(tasks) > 0 && (!any || RTEST(all))) {
+        loop->lines[index].full = !has_room(loop, &loop->lines[index]);
+        if (loop->lines[index].full) break;
+        submit_first(self, loop, index, tasks, deadline);
+        any = true;
+    }
+    return any ? Qtrue : Qfalse;
 }
 
 /* call-seq: open -> how many tasks are in flight */
@@ -278,7 +309,13 @@ static VALUE loop_over_p(VALUE self)
 }
 
 /* call-seq: unsent -> how many bytes are queued and not sent yet */
-static VALUE loop_unsent(VALUE self) { return ULL2NUM(unsent(get(self))); }
+static VALUE loop_unsent(VALUE self)
+{
+    task_loop *loop = get(self);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < loop->line_count; i++) bytes += unsent(&loop->lines[i]);
+    return ULL2NUM(bytes);
+}
 
 static void push_event(VALUE events, VALUE type, VALUE task, VALUE one, VALUE other)
 {
@@ -561,9 +598,10 @@ static bool await(task_loop *loop, gm_deadline deadline)
 }
 
 /*
- * call-seq: run(timeout, room = nil) -> Array or nil
+ * call-seq: run(timeout, room = false) -> Array or nil
  *
- * Sends and receives until something happened to a task, or less than `room` bytes are unsent. Returns the events one
+ * Sends and receives until something happened to a task, or, with `room`, a server has room again that had none when a
+ * task was to be submitted. Returns the events one
  * behind the other, each as four elements: what happened (the Symbol of a packet; :unsent or :lost when the connection
  * was lost, or the server does not know the job any more), the task, and up to two values that came with it. Returns
  * nil when the time-out passed, an empty Array when no task is in flight, there is room or a task has ended that is no
@@ -576,12 +614,11 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
     rb_scan_args(argc, argv, "11", &timeout, &room);
     task_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);
-    uint64_t wanted = NIL_P(room) ? 0 : NUM2ULL(room);
     if (RARRAY_LEN(loop->events) > 0) return loop->events;
     int reads = 0;
     for (;;) {
         bool again = turn(loop, loop->events);
-        if (RARRAY_LEN(loop->events) > 0 || loop->noted || loop->open_count == 0 || unsent(loop) < wanted) {
+        if (RARRAY_LEN(loop->events) > 0 || loop->noted || loop->open_count == 0 || (RTEST(room) && room_again(loop))) {
             loop->noted = false;
             return loop->events;
         }
@@ -734,7 +771,7 @@ void Init_gearman_task_loop(void)
     rb_undef_method(cTaskLoop, "initialize_copy");
     rb_define_singleton_method(cTaskLoop, "call", loop_s_call, 5);
     rb_define_method(cTaskLoop, "initialize", loop_initialize, -1);
-    rb_define_method(cTaskLoop, "submit", loop_submit, 4);
+    rb_define_method(cTaskLoop, "submit", loop_submit, 5);
     rb_define_method(cTaskLoop, "open", loop_open, 0);
     rb_define_method(cTaskLoop, "over?", loop_over_p, 0);
     rb_define_method(cTaskLoop, "unsent", loop_unsent, 0);

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "securerandom"
+require_relative "held_tasks"
 require_relative "task"
 require_relative "task_set"
 
@@ -9,9 +10,9 @@ module Gearman
   #
   # @api private
   class BulkSubmission
-    # Tasks that may be in flight at once.
+    # Tasks that a server may have in flight at once.
     WINDOW = 4096
-    # Bytes that may wait to be sent before answers are read.
+    # Bytes that may wait to be sent to a server before its next task has to wait.
     UNSENT = 64 * 1024
     private_constant :WINDOW, :UNSENT
 
@@ -21,6 +22,7 @@ module Gearman
       @client = client
       @tasks = tasks
       @waiting = tasks.dup
+      @held = HeldTasks.new
       @number = 0
       @in_doubt = []
       @reasons = []
@@ -36,11 +38,12 @@ module Gearman
         task.error = nil
         task.unique_or { @prefix + (@number += 1).to_s }
       end
-      @loop = TaskLoop.new(TaskSet::PATIENCE, @client.task_create_timeout_sec, true)
+      @loop = TaskLoop.new(TaskSet::PATIENCE, @client.task_create_timeout_sec, WINDOW)
+      told = 0
       while ended < @tasks.size
-        submit_some
-        dispatch(@loop.run(nil)) if @loop.open.positive?
-        yield ended, @tasks.size if block_given?
+        more = submit_some
+        dispatch(@loop.run(more ? 0 : nil)) if @loop.open.positive?
+        yield told = ended, @tasks.size if block_given? && ended > told
       end
       raise NetworkError.in_doubt(@reasons, @in_doubt) if @in_doubt.any?
 
@@ -52,25 +55,44 @@ module Gearman
     private
 
     def ended
-      @tasks.size - @waiting.size - @loop.open
+      @tasks.size - @waiting.size - @held.size - @loop.open
     end
 
+    # Returns true when there may be more to submit at once.
     def submit_some
-      submit(@waiting.first) until @waiting.empty? || @loop.open >= WINDOW || @loop.unsent >= UNSENT
+      @held.release(@waiting) { |connection, tasks| submit_to(connection, tasks, true) }
+      held = 0
+      until @waiting.empty?
+        submitted = submit(@waiting.first)
+        return unless submitted
+        return true if submitted == :held && (held += 1) == HeldTasks::AT_ONCE
+      end
     end
 
-    # With the first task all the others that are to go to the same server for sure.
+    # With the first task all the others that are to go to the same server for sure. Returns false when there is no room
+    # for them, :held when the task is held back.
     def submit(task)
+      one_server = @client.one_server?
       @client.with_connection_for(task) do |connection|
-        @loop.submit(connection, @waiting, nil, @client.one_server? ? UNSENT : 0)
+        next true if submit_to(connection, @waiting, one_server)
+        next false if one_server
+
+        @held.hold(connection, @waiting)
+        :held
       end
     rescue InvalidArgsError, NoJobServersError => e
       @waiting.shift.error = e
     end
 
+    def submit_to(connection, tasks, all)
+      @loop.submit(connection, tasks, nil, UNSENT, all)
+    rescue InvalidArgsError => e
+      tasks.shift.error = e
+    end
+
     def dispatch(events)
       position = 0
-      while position < events.size
+      while events && position < events.size
         task = events[position + 1]
         case events[position]
         when :job_created then task.handle_created(events[position + 2])
@@ -84,7 +106,7 @@ module Gearman
         end
         position += 4
       end
-      events.clear
+      events&.clear
     end
   end
 end

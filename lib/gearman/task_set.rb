@@ -3,6 +3,7 @@
 require_relative "clock"
 require_relative "deprecated"
 require_relative "errors"
+require_relative "held_tasks"
 require_relative "logging"
 require_relative "task"
 
@@ -14,7 +15,7 @@ module Gearman
     include Logging
     include Clock
 
-    # Bytes that may wait to be sent before answers are read.
+    # Bytes that may wait to be sent to a server before its next task has to wait.
     WINDOW = 64 * 1024
     # Seconds that a server may be silent until it is asked after a task.
     #
@@ -74,8 +75,8 @@ module Gearman
       dispatch if @events
       run_alone(deadline) if @loop.nil? && @waiting&.size == 1
       while pending?
-        submit_waiting(deadline) if waiting?
-        return false unless something_happened?(deadline)
+        more = submit_waiting(deadline)
+        return false unless something_happened?(more ? now : deadline) || more
 
         dispatch
         return false if deadline && now >= deadline && pending?
@@ -93,7 +94,7 @@ module Gearman
 
     # @return [Integer] how many tasks have not ended
     def size
-      (@waiting ? @waiting.size : 0) + in_flight
+      (@waiting ? @waiting.size : 0) + (@held ? @held.size : 0) + in_flight
     end
 
     # Gives the tasks that have not ended up. What servers still send about them disturbs nobody.
@@ -102,13 +103,14 @@ module Gearman
     def give_up
       release_loop if @loop
       @waiting = nil
+      @held = nil if @held
       @events = nil if @events
     end
 
     private
 
     def pending?
-      waiting? || (@loop && !@loop.over?)
+      waiting? || (@loop && !@loop.over?) || @held&.size&.positive?
     end
 
     def submitted_alone?(task)
@@ -136,16 +138,31 @@ module Gearman
       completed(task, result) if result
     end
 
+    # Returns true when there may be more to submit at once.
     def submit_waiting(deadline)
-      while waiting? && (@loop.nil? || @loop.unsent < WINDOW)
+      submit_held(deadline) if @held
+      held = 0
+      while waiting?
         task = @waiting.first
         submitted = with_connection_for(task, deadline) do |connection|
           connection.is_a?(Connection) ? submit(connection, deadline) : submit_by_request(connection, task, deadline)
         end
         return unless submitted
+        return true if submitted == :held && (held += 1) == HeldTasks::AT_ONCE
 
         task.handle_created(submitted) if submitted.is_a?(String)
       end
+    end
+
+    def submit_held(deadline)
+      @held.release(@waiting ||= []) do |connection, tasks|
+        @loop.submit(connection, tasks, remaining(deadline), WINDOW, true)
+      rescue InvalidArgsError
+        tasks.shift
+        raise
+      end
+    rescue SocketTimeoutError
+      nil
     end
 
     # Returns what the block does; nil when there is no server now, or too little time left to connect.
@@ -172,8 +189,12 @@ module Gearman
     # Submits the first task that waits, and with it all the others that are to go to the same server for sure.
     def submit(connection, deadline)
       @loop ||= TaskLoop.new(PATIENCE, @client.task_create_timeout_sec)
-      @loop.submit(connection, @waiting, remaining(deadline), @client.one_server? ? WINDOW : 0)
-      true
+      one_server = @client.one_server?
+      return true if @loop.submit(connection, @waiting, remaining(deadline), WINDOW, one_server)
+      return if one_server
+
+      (@held ||= HeldTasks.new).hold(connection, @waiting)
+      :held
     end
 
     def submit_by_request(connection, task, deadline)
@@ -187,7 +208,7 @@ module Gearman
       return false unless @loop
 
       @position = 0
-      @events = @loop.run(remaining(deadline), waiting? ? WINDOW : nil)
+      @events = @loop.run(remaining(deadline), true)
       @events && (!@events.empty? || in_flight.positive?)
     end
 

@@ -211,6 +211,25 @@ RSpec.describe Gearman::TaskSet, :quiet do
       expect(calls).to eq([[:on_complete, "done"]] * 3)
     end
 
+    it "goes on with the tasks of the others, in their order, when a server reads nothing" do
+      stub_const("Gearman::TaskSet::PATIENCE", 60)
+      deaf = scripted_server { |peer| peer.request && sleep }
+      client = client_of(deaf, live = answering_server)
+      client.task_create_timeout_sec = nil
+      home = lambda do |task|
+        client.instance_variable_get(:@connection_pool).get_connection(task.get_uniq_hash).port
+      end
+      set = described_class.new(client)
+      tasks = Array.new(500) { |number| recording("f", number.to_s.ljust(50_000), uniq: number.to_s) }
+      expected = tasks.select { |task| home.call(task) == live.port }.map { |task| [:on_complete, task.arg] }
+      tasks.each { |task| set.add_task(task) }
+      eventually("all results of the other server") { set.wait(0.1) || calls.size == expected.size }
+      expect(calls).to eq(expected)
+      expect(set.size).to eq(tasks.size - expected.size)
+      set.give_up
+      expect(set.wait).to be(true)
+    end
+
     it "is false when a foreground task failed, and the next use of the set is a new one" do
       set = described_class.new(client_of(answering_server))
       set.add_task(recording("fail"))

@@ -216,6 +216,28 @@ RSpec.describe Gearman::Client, :quiet do
         expect(jobs).to match_array(tasks.map(&:arg))
       end
 
+      {
+        "reads nothing" => [lambda(&:request), 600, 50_000],
+        "answers nothing" => [->(peer) { loop { peer.request } }, 12_000, 1]
+      }.each do |how, (script, count, size)|
+        it "goes on with the tasks of the others when one #{how}" do
+          stub_const("Gearman::TaskSet::PATIENCE", 60)
+          deaf = scripted_server { |peer| script.call(peer) && sleep }
+          client = client_of(deaf, servers.first)
+          client.task_create_timeout_sec = nil
+          pool = client.instance_variable_get(:@connection_pool)
+          tasks = Array.new(count) { |number| job(number.to_s.ljust(size), uniq: number.to_s) }
+          named = tasks.map { |task| pool.get_connection(task.get_uniq_hash).to_host_port }
+          expected = named.count(servers.first.address)
+          told = []
+          submitting = Thread.new { client.submit_all(tasks) { |ended, _| told << ended } }
+          eventually("the jobs of the other server") { told.last == expected }
+          expect(told).to eq(told.uniq)
+        ensure
+          submitting&.kill&.join
+        end
+      end
+
       it "names the tasks in doubt when one is lost, and has submitted all others" do
         lost = scripted_server { |peer| Array.new(50) { |number| peer.accept_job("H:#{number}") } && peer.reset }
         client = client_of(lost, *servers.first(2))
