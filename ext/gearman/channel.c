@@ -316,8 +316,6 @@ static void raise_io(VALUE self, gm_io io)
     gm_channel_raise_timeout(self);
 }
 
-void gm_channel_forget(VALUE self, uint32_t slot) { gm_replies_forget(&get(self)->replies, slot); }
-
 void gm_channel_begin(VALUE self)
 {
     channel *ch = get(self);
@@ -351,7 +349,7 @@ uint64_t gm_channel_sent(VALUE self) { return get(self)->sent; }
 
 bool gm_channel_owes(VALUE self) { return gm_replies_owed(&get(self)->replies); }
 
-gm_slice gm_channel_handle_of(VALUE self, uint32_t slot) { return gm_replies_handle_of(&get(self)->replies, slot); }
+gm_replies *gm_channel_replies(VALUE self) { return &get(self)->replies; }
 
 /* Gives memory of large packets back, unless it is likely to be needed again at once. */
 static void trim(const channel *ch, gm_buffer *buffer)

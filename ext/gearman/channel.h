@@ -75,9 +75,6 @@ NORETURN(void gm_channel_raise_unsent(VALUE self));
 /* Begins another conversation: replies and jobs of the one before belong to nobody. */
 void gm_channel_begin(VALUE self);
 
-/* Whatever still comes for a slot belongs to nobody. */
-void gm_channel_forget(VALUE self, uint32_t slot);
-
 /* The lease of the channel, owned by the channel. */
 gm_lease *gm_channel_lease(VALUE self);
 
@@ -103,8 +100,8 @@ void gm_channel_set_busy(VALUE self, bool busy);
 /* When something was last read from it, or it was opened. */
 gm_deadline gm_channel_last_heard(VALUE self);
 
-/* The handle of the open job that `slot` waits for; an empty slice when there is none. Good until anything is read. */
-gm_slice gm_channel_handle_of(VALUE self, uint32_t slot);
+/* Its open jobs, to ask after. They are the channel's. */
+gm_replies *gm_channel_replies(VALUE self);
 
 /* How many bytes were ever queued, and how many of them sent. */
 uint64_t gm_channel_queued(VALUE self);

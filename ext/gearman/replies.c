@@ -13,7 +13,9 @@ struct gm_expected_reply {
 };
 
 /* An open job: the slots that wait for it. The server sends each of its packets once for every one of them. */
-typedef struct {
+typedef struct gm_open_job {
+    struct gm_open_job *older, *newer; /* the neighbours among those that somebody waits for */
+    bool listed;
     uint32_t count, capacity, turn;
     uint32_t *slots;
     uint32_t first;  /* what slots points to until there are two */
@@ -34,6 +36,26 @@ static st_index_t hash_handle(st_data_t key)
 }
 
 static const struct st_hash_type handle_hash = {compare_handles, hash_handle};
+
+static void take_off_list(gm_replies *replies, open_job *job)
+{
+    if (!job->listed) return;
+    *(job->older ? &job->older->newer : &replies->quietest) = job->newer;
+    *(job->newer ? &job->newer->older : &replies->loudest) = job->older;
+    job->listed = false;
+}
+
+/* Something was heard of a job, or asked: it comes behind all others. */
+static void move_to_end(gm_replies *replies, open_job *job)
+{
+    if (job->listed && !job->newer) return;
+    take_off_list(replies, job);
+    job->older = replies->loudest;
+    job->newer = NULL;
+    *(job->older ? &job->older->newer : &replies->quietest) = job;
+    replies->loudest = job;
+    job->listed = true;
+}
 
 static void free_job(open_job *job)
 {
@@ -68,24 +90,19 @@ bool gm_replies_owed(const gm_replies *replies)
 }
 
 /* Every packet of an open job goes on coming once for each of its submissions. */
-static int disown_slots(st_data_t key, st_data_t value, st_data_t slot)
+static int disown_slots(st_data_t key, st_data_t value, st_data_t unused)
 {
     open_job *job = (open_job *)value;
-    for (uint32_t i = 0; i < job->count; i++) {
-        if (slot == GM_NOBODY || job->slots[i] == slot) job->slots[i] = GM_NOBODY;
-    }
+    for (uint32_t i = 0; i < job->count; i++) job->slots[i] = GM_NOBODY;
+    job->listed = false;
     return ST_CONTINUE;
-}
-
-void gm_replies_forget(gm_replies *replies, uint32_t slot)
-{
-    if (replies->jobs) st_foreach(replies->jobs, disown_slots, slot);
 }
 
 void gm_replies_begin(gm_replies *replies)
 {
     replies->conversation++;
-    gm_replies_forget(replies, GM_NOBODY);
+    replies->quietest = replies->loudest = NULL;
+    if (replies->jobs) st_foreach(replies->jobs, disown_slots, 0);
 }
 
 static bool is_submit(gm_command command)
@@ -209,6 +226,7 @@ static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
         job->slots = &job->first;
         memcpy(job->bytes, handle.bytes, handle.length);
         st_add_direct(replies->jobs, (st_data_t)&job->handle, (st_data_t)job);
+        if (slot != GM_NOBODY) move_to_end(replies, job);
         return;
     }
     if (job->count == job->capacity) {
@@ -220,20 +238,22 @@ static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
         job->capacity = capacity;
     }
     job->slots[job->count++] = slot;
+    if (slot != GM_NOBODY && !job->listed) move_to_end(replies, job);
 }
 
 /* Ends one slot of the job of a handle, and with the last one the job. Returns which. */
-static uint32_t close_slot(gm_replies *replies, gm_slice handle)
+static uint32_t close_slot(gm_replies *replies, gm_slice handle, uint32_t index)
 {
     st_data_t key = (st_data_t)&handle, found;
     if (!replies->jobs || !st_delete(replies->jobs, &key, &found)) return GM_NOBODY;
     open_job *job = (open_job *)found;
-    uint32_t slot = job->slots[0];
+    uint32_t slot = job->slots[index];
     if (--job->count == 0) {
+        take_off_list(replies, job);
         free_job(job);
         return slot;
     }
-    memmove(job->slots, job->slots + 1, job->count * sizeof(*job->slots));
+    memmove(job->slots + index, job->slots + index + 1, (job->count - index) * sizeof(*job->slots));
     job->turn = 0;
     st_add_direct(replies->jobs, (st_data_t)&job->handle, (st_data_t)job);
     return slot;
@@ -246,36 +266,48 @@ static uint32_t deal(gm_replies *replies, const gm_packet *packet, gm_slice hand
     case GM_WORK_COMPLETE:
     case GM_WORK_FAIL:
     case GM_WORK_EXCEPTION:
-        return close_slot(replies, handle);
+        return close_slot(replies, handle, 0);
     default: {
         open_job *job = find_job(replies, handle);
-        return job ? job->slots[job->turn++ % job->count] : GM_NOBODY;
+        if (!job) return GM_NOBODY;
+        if (job->listed) move_to_end(replies, job);
+        return job->slots[job->turn++ % job->count];
     }
     }
 }
 
-typedef struct {
-    uint32_t slot;
-    gm_slice handle;
-} handle_search;
-
-static int search_handle(st_data_t key, st_data_t value, st_data_t data)
+/* Which of the slots of a job is this one; the count of them when none is. */
+static uint32_t position_of(const open_job *job, uint32_t slot)
 {
-    handle_search *search = (handle_search *)data;
-    const open_job *job = (const open_job *)value;
-    for (uint32_t i = 0; i < job->count; i++) {
-        if (job->slots[i] != search->slot) continue;
-        search->handle = job->handle;
-        return ST_STOP;
-    }
-    return ST_CONTINUE;
+    uint32_t index = 0;
+    while (index < job->count && job->slots[index] != slot) index++;
+    return index;
 }
 
-gm_slice gm_replies_handle_of(const gm_replies *replies, uint32_t slot)
+gm_slice gm_replies_quietest(const gm_replies *replies, uint32_t *slot)
 {
-    handle_search search = {.slot = slot};
-    if (replies->jobs) st_foreach(replies->jobs, search_handle, (st_data_t)&search);
-    return search.handle;
+    const open_job *job = replies->quietest;
+    *slot = GM_NOBODY;
+    if (!job) return (gm_slice){NULL, 0};
+    for (uint32_t i = 0; i < job->count && *slot == GM_NOBODY; i++) *slot = job->slots[i];
+    return job->handle;
+}
+
+void gm_replies_pass(gm_replies *replies)
+{
+    if (replies->quietest) move_to_end(replies, replies->quietest);
+}
+
+bool gm_replies_waits(gm_replies *replies, gm_slice handle, uint32_t slot)
+{
+    const open_job *job = find_job(replies, handle);
+    return job && position_of(job, slot) < job->count;
+}
+
+void gm_replies_forget(gm_replies *replies, gm_slice handle, uint32_t slot)
+{
+    open_job *job = find_job(replies, handle);
+    if (job && position_of(job, slot) < job->count) close_slot(replies, handle, position_of(job, slot));
 }
 
 bool gm_replies_place(gm_replies *replies, gm_reply *reply)

@@ -29,8 +29,9 @@ typedef struct {
     uint32_t conversation;
     gm_expected_reply *expected; /* a ring */
     size_t expected_capacity, expected_head, expected_count;
-    st_table *jobs;     /* the open jobs by handle */
-    size_t handle_size; /* of the last job that was created */
+    st_table *jobs;                         /* the open jobs by handle */
+    struct gm_open_job *quietest, *loudest; /* those that somebody waits for, by when something was heard of them */
+    size_t handle_size;                     /* of the last job that was created */
 } gm_replies;
 
 /* Makes an empty one; it allocates nothing. */
@@ -60,8 +61,8 @@ void gm_replies_retract(gm_replies *replies, uint64_t end);
 /* Answers to requests of `slot` keep their place, without an owner. */
 void gm_replies_disown(gm_replies *replies, uint32_t slot);
 
-/* Whatever open jobs still send to `slot` belongs to nobody; GM_NOBODY: to any slot. */
-void gm_replies_forget(gm_replies *replies, uint32_t slot);
+/* The job of a handle sends nothing to `slot` any more: the server does not know it. */
+void gm_replies_forget(gm_replies *replies, gm_slice handle, uint32_t slot);
 
 /*
  * Sets the slot and the request of a reply, whose packet and parts are set. Returns false when it came for
@@ -69,9 +70,17 @@ void gm_replies_forget(gm_replies *replies, uint32_t slot);
  */
 bool gm_replies_place(gm_replies *replies, gm_reply *reply);
 
-/* The handle of the open job that `slot` waits for, good until the next call that is not const; empty: there is none.
+/*
+ * The handle of the open job of which nothing was heard for the longest time, and a slot that waits for it; GM_NOBODY:
+ * there is none. Good until the next call that is not const.
  */
-gm_slice gm_replies_handle_of(const gm_replies *replies, uint32_t slot);
+gm_slice gm_replies_quietest(const gm_replies *replies, uint32_t *slot);
+
+/* The job of gm_replies_quietest is asked after: it is the last one now. */
+void gm_replies_pass(gm_replies *replies);
+
+/* Whether `slot` waits for the job of a handle. */
+bool gm_replies_waits(gm_replies *replies, gm_slice handle, uint32_t slot);
 
 /* Whether answers or results are still to come. */
 bool gm_replies_owed(const gm_replies *replies);

@@ -30,7 +30,7 @@ typedef struct {
     uint8_t unknown;   /* how often the server said that it does not know its job */
     uint32_t index;    /* of the server it is on */
     uint64_t start;    /* gm_channel_queued before its submission */
-    gm_deadline since; /* when it was submitted */
+    gm_deadline since; /* when it was submitted, or something was heard of it */
 } task_slot;
 
 /* A server that tasks went to, and the channel leased from it. */
@@ -38,8 +38,8 @@ typedef struct {
     VALUE connection;
     VALUE channel;     /* nil: none, or lost */
     gm_lease *lease;   /* of that channel, so that freeing the loop ends it */
-    gm_deadline asked; /* when the server was last asked after a task, because it was silent */
-    uint32_t next;     /* the slot to ask after next */
+    gm_deadline asked; /* when the server was last asked after a task */
+    gm_deadline since; /* when a task was last submitted to it */
     uint32_t open;     /* how many tasks are in flight on it */
     bool full;         /* a task was left for when there is room */
 } server_line;
@@ -64,6 +64,7 @@ typedef struct {
     gm_deadline patience;       /* how long a server may be silent until it is asked after a task */
     gm_deadline create_timeout; /* how long it may take to answer a submission */
     gm_deadline look_at;        /* when to look after the servers again */
+    gm_deadline late_at;        /* when one of them may be late with the answer to a submission */
 } task_loop;
 
 static VALUE sym_lost, sym_unsent;
@@ -154,7 +155,7 @@ static VALUE loop_allocate(VALUE klass)
     task_loop *loop;
     VALUE self = TypedData_Make_Struct(klass, task_loop, &loop_type, loop);
     loop->tasks = loop->events = Qnil;
-    loop->patience = loop->create_timeout = loop->look_at = GM_NEVER;
+    loop->patience = loop->create_timeout = loop->look_at = loop->late_at = GM_NEVER;
     loop->penalty = SINGLY;
     loop->most = UINT32_MAX;
     RB_OBJ_WRITE(self, &loop->tasks, rb_ary_new());
@@ -215,12 +216,14 @@ static void take_slot(task_loop *loop, uint32_t slot)
 /* Puts a task that was queued on the channel of a line into a slot. */
 static void fill_slot(task_loop *loop, uint32_t slot, VALUE task, task_slot what)
 {
-    gm_deadline first = gm_earlier(loop->patience, loop->create_timeout);
     take_slot(loop, slot);
     loop->slots[slot] = what;
     loop->lines[what.index].open++;
+    loop->lines[what.index].since = what.since;
     if (what.created) loop->created_count++;
-    if (first != GM_NEVER) loop->look_at = gm_earlier(loop->look_at, what.since + first);
+    if (loop->create_timeout != GM_NEVER) loop->late_at = gm_earlier(loop->late_at, what.since + loop->create_timeout);
+    if (loop->patience != GM_NEVER) loop->look_at = gm_earlier(loop->look_at, what.since + loop->patience);
+    loop->look_at = gm_earlier(loop->look_at, loop->late_at);
     rb_ary_store(loop->tasks, slot, task);
 }
 
@@ -324,15 +327,12 @@ static void push_event(VALUE events, VALUE type, VALUE task, VALUE one, VALUE ot
 }
 
 /*
- * Asks a silent server after one of its tasks. That shows whether the connection is alive, makes gearmand
- * let go of a result that it kept back, and finds jobs that ended without a word.
+ * Asks a server after one of its tasks. That shows whether the connection is alive, makes gearmand let go of a result
+ * that it kept back, and finds jobs that ended without a word.
  */
-static void ask_after(task_loop *loop, uint32_t index, uint32_t slot)
+static void ask_after(server_line *line, gm_slice handle, uint32_t slot)
 {
-    server_line *line = &loop->lines[index];
-    gm_slice handle = gm_channel_handle_of(line->channel, slot);
     line->asked = gm_now();
-    line->next = slot + 1;
     if (handle.length > 0 && handle.length <= GM_MAX_HANDLE_SIZE) {
         gm_channel_queue(line->channel, GM_GET_STATUS, &handle, 1, slot);
     } else {
@@ -341,27 +341,38 @@ static void ask_after(task_loop *loop, uint32_t index, uint32_t slot)
     }
 }
 
+/* Asks after the task of which nothing was heard for the longest time. */
+static void ask_after_quietest(server_line *line)
+{
+    uint32_t slot;
+    gm_slice handle = gm_replies_quietest(gm_channel_replies(line->channel), &slot);
+    gm_replies_pass(gm_channel_replies(line->channel));
+    ask_after(line, handle, slot);
+}
+
 /* A job that the server does not know, twice, behind all that it had to say, has ended without telling how. */
 static void add_status(task_loop *loop, VALUE events, uint32_t slot, const gm_reply *reply)
 {
-    uint32_t index = loop->slots[slot].index;
-    gm_slice known = reply->parts[1], handle = gm_channel_handle_of(loop->lines[index].channel, slot);
-    if (handle.length != reply->parts[0].length || memcmp(handle.bytes, reply->parts[0].bytes, handle.length)) {
-        return; /* the task that was asked after has ended, another has its slot */
-    }
+    server_line *line = &loop->lines[loop->slots[slot].index];
+    gm_replies *replies = gm_channel_replies(line->channel);
+    gm_slice handle = reply->parts[0], known = reply->parts[1];
+    if (!gm_replies_waits(replies, handle, slot)) return; /* the task that was asked after has ended */
     if (known.length != 1 || known.bytes[0] != '0') {
         loop->slots[slot].unknown = 0;
+        loop->slots[slot].since = gm_channel_last_heard(line->channel);
         return;
     }
     if (++loop->slots[slot].unknown < 2) {
-        ask_after(loop, index, slot);
+        ask_after(line, handle, slot);
         return;
     }
     VALUE reason = rb_sprintf("%" PRIsVALUE " does not know the job %" PRIsVALUE " any more",
-                              gm_channel_peer(loop->lines[index].channel), gm_str_new(reply->parts[0]));
+                              gm_channel_peer(line->channel), gm_str_new(handle));
     push_event(events, sym_lost, rb_ary_entry(loop->tasks, slot), reason, Qnil);
-    gm_channel_forget(loop->lines[index].channel, slot);
+    gm_replies_forget(replies, handle, slot);
     close_slot(loop, slot);
+    gm_replies_quietest(replies, &slot);
+    if (slot != GM_NOBODY) ask_after_quietest(line); /* what befell one job may have befallen others */
 }
 
 /* Turns a reply into an event of the task it is for. */
@@ -373,6 +384,9 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
     VALUE task = rb_ary_entry(loop->tasks, slot);
     VALUE one = Qnil, other = Qnil;
     bool ends = false;
+    if (command != GM_STATUS_RES) {
+        loop->slots[slot].since = gm_channel_last_heard(loop->lines[loop->slots[slot].index].channel);
+    }
     switch (command) {
     case GM_JOB_CREATED:
         if (!loop->slots[slot].created) loop->created_count++;
@@ -454,16 +468,6 @@ static bool turn(task_loop *loop, VALUE events)
     return again;
 }
 
-/* The next open slot of a line, from the one that was not asked after for the longest time; GM_NOBODY: none. */
-static uint32_t next_slot(task_loop *loop, uint32_t index)
-{
-    for (uint32_t i = 0; i < loop->slot_count; i++) {
-        uint32_t slot = (loop->lines[index].next + i) % loop->slot_count;
-        if (loop->slots[slot].open && loop->slots[slot].index == index) return slot;
-    }
-    return GM_NOBODY;
-}
-
 /* Reads what has come while nobody looked. Returns whether there was anything. */
 static bool read_all(task_loop *loop)
 {
@@ -475,43 +479,55 @@ static bool read_all(task_loop *loop)
     return any;
 }
 
-/* Whether a server has not answered a submission in time. */
-static bool overdue(task_loop *loop, uint32_t index, gm_deadline *next)
+/* Gives servers up that have not answered a submission in time. */
+static void give_up_late(task_loop *loop, gm_deadline now)
 {
-    gm_deadline limit = loop->create_timeout;
-    if (limit == GM_NEVER) return false;
-    gm_deadline now = gm_now();
-    uint64_t sent = gm_channel_sent(loop->lines[index].channel);
+    if (loop->late_at > now) return;
+    loop->late_at = GM_NEVER;
     for (uint32_t slot = 0; slot < loop->slot_count; slot++) {
         task_slot *task = &loop->slots[slot];
-        if (!task->open || task->created || task->index != index) continue;
-        if (task->start >= sent) task->since = now; /* it is not the server that is late */
-        if (now - task->since >= limit) return true;
-        *next = gm_earlier(*next, task->since + limit);
+        VALUE channel = task->open ? loop->lines[task->index].channel : Qnil;
+        if (task->created || NIL_P(channel) || !gm_channel_usable(channel)) continue;
+        if (task->start >= gm_channel_sent(channel)) task->since = now; /* it is not the server that is late */
+        if (now - task->since >= loop->create_timeout) {
+            gm_channel_give_up(channel);
+        } else {
+            loop->late_at = gm_earlier(loop->late_at, task->since + loop->create_timeout);
+        }
     }
-    return false;
 }
 
-/* Looks after silent servers and says when to do so again. */
+/*
+ * Gives a server up that has said nothing since it was asked, or asks it after a task of which nothing was heard for so
+ * long. Returns when to look again.
+ */
+static gm_deadline look_after_line(task_loop *loop, server_line *line, gm_deadline now)
+{
+    if (NIL_P(line->channel) || line->open == 0 || loop->patience == GM_NEVER) return GM_NEVER;
+    gm_deadline heard = gm_channel_last_heard(line->channel);
+    if (line->asked > heard && now - line->asked >= loop->patience) gm_channel_give_up(line->channel);
+    if (!gm_channel_usable(line->channel)) return GM_NEVER;
+    uint32_t slot;
+    gm_replies_quietest(gm_channel_replies(line->channel), &slot);
+    /* Without a job that it has taken, what counts is whether it is there at all. */
+    gm_deadline quiet_since = slot == GM_NOBODY ? line->since : loop->slots[slot].since;
+    if (slot == GM_NOBODY && heard > quiet_since) quiet_since = heard;
+    if (line->asked > quiet_since) quiet_since = line->asked;
+    if (now - quiet_since >= loop->patience) {
+        ask_after_quietest(line);
+        quiet_since = now;
+    }
+    return quiet_since + loop->patience;
+}
+
+/* Looks after the servers and says when to do so again. */
 static void look_after(task_loop *loop)
 {
     gm_deadline now = gm_now();
-    loop->look_at = GM_NEVER;
+    give_up_late(loop, now);
+    loop->look_at = loop->late_at;
     for (uint32_t i = 0; i < loop->line_count; i++) {
-        server_line *line = &loop->lines[i];
-        uint32_t slot = next_slot(loop, i);
-        if (NIL_P(line->channel) || slot == GM_NOBODY) continue;
-        gm_deadline heard = gm_channel_last_heard(line->channel);
-        if (line->asked > heard && now - line->asked >= loop->patience) gm_channel_give_up(line->channel);
-        if (overdue(loop, i, &loop->look_at)) gm_channel_give_up(line->channel);
-        if (!gm_channel_usable(line->channel) || loop->patience == GM_NEVER) continue;
-        gm_deadline quiet_since = heard > line->asked ? heard : line->asked;
-        if (quiet_since < loop->slots[slot].since) quiet_since = loop->slots[slot].since;
-        if (now - quiet_since >= loop->patience) {
-            ask_after(loop, i, slot);
-            quiet_since = now;
-        }
-        loop->look_at = gm_earlier(loop->look_at, quiet_since + loop->patience);
+        loop->look_at = gm_earlier(loop->look_at, look_after_line(loop, &loop->lines[i], now));
     }
 }
 

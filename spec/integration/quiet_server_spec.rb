@@ -179,6 +179,62 @@ RSpec.describe "a client of a quiet server", :quiet do
     end
   end
 
+  # A server whose jobs are not there for those asked after of which the block does not say that they are. It notes
+  # whom it was asked after.
+  def forgetful_server(asked)
+    scripted_server do |peer|
+      count = 0
+      loop do
+        type, name, = peer.request
+        next peer.reply(:job_created, "H:#{count += 1}") unless type == :get_status
+
+        asked << name
+        peer.reply(:status_res, name, yield(peer, name) ? "1" : "0", "0", "0", "0")
+      end
+    end
+  end
+
+  def set_of(count, server)
+    tasks = Array.new(count) { |index| Gearman::Task.new("f", index.to_s) }
+    set = Gearman::TaskSet.new(client_of(server))
+    tasks.each { |task| set.add_task(task) }
+    [set, tasks]
+  end
+
+  it "asks after a job of which it hears nothing, however much comes of another" do
+    asked = []
+    server = forgetful_server(asked) do |peer, _name|
+      peer.reply(:work_complete, "H:2", "") if asked.size == 2
+      false
+    end
+    set, tasks = set_of(2, server)
+    tasks.last.on_created do
+      peer = server.connections.last
+      @talking = Thread.new { peer.reply(:work_status, "H:2", "1", "2") && sleep(0.02) until asked.size == 2 }
+    end
+    expect { set.wait(JobServers::PATIENCE) }.to doubt_about(tasks.first)
+    expect(asked).to eq(%w[H:1 H:1])
+  ensure
+    @talking&.kill&.join
+  end
+
+  it "asks after the next at once when a job was found lost" do
+    asked = []
+    set, tasks = set_of(40, forgetful_server(asked) { false })
+    expect(seconds { expect { set.wait(JobServers::PATIENCE) }.to doubt_about(*tasks) }).to be < 20 * patience
+    expect(asked).to eq((1..40).flat_map { |number| ["H:#{number}"] * 2 })
+  end
+
+  it "asks after one job at a time, that first of which it has heard nothing for the longest time" do
+    asked = []
+    set, tasks = set_of(20, server = forgetful_server(asked) { true })
+    tasks.last.on_created { server.connections.last.reply(:work_data, "H:1", "") }
+    time = seconds { expect(set.wait(5.5 * patience)).to be(false) }
+    expect(asked).to eq((2..(asked.size + 1)).map { |number| "H:#{number}" })
+    expect(asked.size).to be_between(1, time / patience)
+    set.give_up
+  end
+
   describe "that does not know a job any more" do
     # Knows no job H:1; of the others it says that they run.
     let(:server) do
