@@ -16,8 +16,13 @@ module Gearman
     include Logging
     include Clock
 
-    # Sockets to one server, at most.
+    # Sockets to one server, unless there is no end to the wait for one of them.
     MAX_CHANNELS = 64
+    # Seconds in the line for a socket until one more is opened: who has the others may wait for this caller, as they do
+    # where a callback calls the client.
+    #
+    # @api private
+    LINE_PATIENCE = 10
     # Seconds that connecting may take unless told otherwise.
     CONNECT_TIMEOUT = 3
     # Seconds that a connected server may take for an echo.
@@ -335,14 +340,14 @@ module Gearman
       @failure_told = true
     end
 
-    # Notes that the socket of {#socket} was lost.
+    # Notes that a socket was lost. However many are told of it, one outage counts once.
     #
     # @return [Float] seconds until the server is due for another try
     # @api private
     def lost
-      @up = nil
-      return failed(true) if now - @opened_at < SETTLED_AFTER
+      return failed(true, @opened_at) if now - @opened_at < SETTLED_AFTER
 
+      @up = nil
       @failures = 0
       @failure_told = false
       0.0
@@ -429,8 +434,10 @@ module Gearman
     # may have been given back.
     def open_channel(timeout, turn)
       forget_other_process
-      return wait_for_channel(timeout) unless room? && (turn || @waiting.nil?)
+      began = now
+      return unless (room? && (turn || @waiting.nil?)) || waited_for_long?(timeout)
 
+      timeout = remaining(timeout && (began + timeout))
       began = now
       @opening += 1
       begin
@@ -503,10 +510,11 @@ module Gearman
       @channels.size + @opening < MAX_CHANNELS
     end
 
-    # Waits until it is this caller's turn to look for a channel. The garbage collector gives channels back too, and
-    # tells nobody, so the first in the queue looks now and then.
-    def wait_for_channel(timeout)
+    # Waits until it is this caller's turn to look for a channel, or until it has waited for long: then it is true. The
+    # garbage collector gives channels back too, and tells nobody, so the first in the queue looks now and then.
+    def waited_for_long?(timeout)
       deadline = timeout && (now + timeout)
+      patience = now + LINE_PATIENCE
       waiter = Waiter.new(ConditionVariable.new, false)
       begin
         @mutex.lock
@@ -514,6 +522,7 @@ module Gearman
         queued = true
         until waiter.called || (@waiting.first.equal?(waiter) && (idle? || room?))
           raise Busy, "#{@name}: all #{MAX_CHANNELS} sockets are in use" if deadline && now >= deadline
+          return true if now >= patience
 
           waiter.condition.wait(@mutex, [deadline && (deadline - now), 0.1].compact.min)
         end
@@ -524,7 +533,7 @@ module Gearman
         end
         @mutex.unlock if @mutex.owned? # Ruby 3.1 does not lock it again for a fiber that was interrupted
       end
-      nil
+      false
     end
 
     # Called when a channel was given back while somebody waits for one, and others are open.

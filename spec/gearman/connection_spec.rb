@@ -332,6 +332,18 @@ RSpec.describe Gearman::Connection, :quiet do
     end
   end
 
+  describe "an outage" do
+    it "counts once, however many are told of it" do
+      connection = connection_to(echoing)
+      connection.lease
+      10.times { connection.lost }
+      expect(connection.instance_variable_get(:@failures)).to eq(1)
+      connection.lease
+      connection.lost
+      expect(connection.instance_variable_get(:@failures)).to eq(2)
+    end
+  end
+
   describe "leases" do
     it "end when what holds them is collected" do
       client = remember(Gearman::Client.new(echoing.address), :close)

@@ -222,6 +222,26 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
       expect(rounds).to be_between(1, 100)
     end
 
+    it "opens one more for whoever has waited for long, who may be the one that the others wait for" do
+      stub_const("Gearman::Connection::LINE_PATIENCE", 0.2)
+      start_worker(server, "data" => ->(data, job) { job.send_data(data) && data }, "echo" => ->(data, _job) { data })
+      leases.pop(3).each { |lease| connection.release(lease) }
+      inside = Queue.new
+      results = Array.new(3) do |number|
+        Thread.new do
+          task = Gearman::Task.new("data", number.to_s, coalesce: false)
+          inner = nil
+          task.on_data do
+            inside << true
+            eventually("all sockets in use") { inside.size == 3 }
+            inner = echo("inner #{number}")
+          end
+          [client.do_task(task, JobServers::PATIENCE), inner]
+        end
+      end.map(&:value)
+      expect(results).to eq(Array.new(3) { |number| [number.to_s, "inner #{number}"] })
+    end
+
     it "does not take the server for dead" do
       start_worker(server, "echo" => ->(data, _job) { data })
       allow(connection).to(receive(:exchange).and_wrap_original { |original, bytes, _| original.call(bytes, 0.05) })
