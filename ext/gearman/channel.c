@@ -298,9 +298,17 @@ void gm_channel_raise(VALUE self)
     rb_exc_raise(rb_exc_new_str(error, gm_channel_reason(self)));
 }
 
+static const char late_text[] = ": no answer before the time-out";
+
 void gm_channel_raise_timeout(VALUE self)
 {
-    rb_raise(gm_eSocketTimeoutError, "%" PRIsVALUE ": no answer before the time-out", get(self)->peer);
+    rb_raise(gm_eSocketTimeoutError, "%" PRIsVALUE "%s", get(self)->peer, late_text);
+}
+
+void gm_channel_raise_in_doubt(VALUE self, bool late)
+{
+    if (late) rb_raise(gm_eNetworkError, "%" PRIsVALUE "%s", get(self)->peer, late_text);
+    rb_exc_raise(rb_exc_new_str(gm_eNetworkError, gm_channel_reason(self)));
 }
 
 void gm_channel_raise_unsent(VALUE self)

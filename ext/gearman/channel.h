@@ -69,6 +69,9 @@ NORETURN(void gm_channel_raise(VALUE self));
 /* Raises SocketTimeoutError, naming the server. */
 NORETURN(void gm_channel_raise_timeout(VALUE self));
 
+/* Raises NetworkError: a request was sent and there is no answer, as the server is `late` or the channel was closed. */
+NORETURN(void gm_channel_raise_in_doubt(VALUE self, bool late));
+
 /* Raises ServerDownException: the server was lost before anything of a request was sent. */
 NORETURN(void gm_channel_raise_unsent(VALUE self));
 

@@ -166,17 +166,17 @@ static VALUE submit(VALUE data)
         VALUE code = gm_str_new(reply.parts[0]), text = gm_str_new(reply.parts[1]);
         rb_exc_raise(rb_funcall(gm_eRefusedError, id_of_task, 3, code, text, talk->read->func));
     }
+    if (gm_channel_sent(talk->channel) > start) gm_channel_raise_in_doubt(talk->channel, result == GM_IO_TIMEOUT);
     if (result == GM_IO_TIMEOUT) gm_channel_raise_timeout(talk->channel);
-    if (gm_channel_sent(talk->channel) <= start) gm_channel_raise_unsent(talk->channel);
-    gm_channel_raise(talk->channel);
+    gm_channel_raise_unsent(talk->channel);
 }
 
 /*
  * call-seq: Connection.submit(pool, task, timeout) { |stand_in| } -> String or nil
  *
  * Submits a background or scheduled task to the server that the pool has for it, as a conversation of its own. Returns
- * the handle if the task has to be told. Raises ServerDownException when nothing was sent, NetworkError when the
- * outcome is unknown. Where the pool has anything else than a Connection, the block is asked.
+ * the handle if the task has to be told. Raises ServerDownException or SocketTimeoutError when nothing was sent,
+ * NetworkError when the outcome is unknown. Where the pool has anything else than a Connection, the block is asked.
  */
 static VALUE connection_s_submit(VALUE klass, VALUE pool, VALUE task, VALUE timeout)
 {

@@ -24,7 +24,8 @@ module Gearman
     MAX_KEY_SIZE = 63
     private_constant :MAX_LOST, :MAX_KEY_SIZE
 
-    # @return [Numeric, nil] seconds that a server may take to accept a task
+    # @return [Numeric, nil] seconds that a server may take to accept a task; then a {NetworkError} tells that nobody
+    #   knows whether it has it
     attr_accessor :task_create_timeout_sec
 
     # Touches no network.

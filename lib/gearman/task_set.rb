@@ -48,8 +48,9 @@ module Gearman
     # @return [true]
     # @raise [InvalidArgsError] when the task cannot be sent
     # @raise [RefusedError] when the server refuses it
-    # @raise [NetworkError] when the server was lost and nobody knows whether it has the task
-    # @raise [SocketTimeoutError] when it did not answer within {Client#task_create_timeout_sec}
+    # @raise [NetworkError] when nobody knows whether the server has the task: it was lost, talked nonsense, or did not
+    #   answer within {Client#task_create_timeout_sec}; {NetworkError#tasks} is the task
+    # @raise [SocketTimeoutError] when it was not sent within that time
     def add_task(task, arg = nil, opts = nil)
       task, = Deprecated.task_of(:add_task, task, arg, opts) unless task.is_a?(Task)
       return true if task.background? && submitted_alone?(task)

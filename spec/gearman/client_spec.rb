@@ -112,8 +112,11 @@ RSpec.describe Gearman::Client, :quiet do
       silent = scripted_server { |peer| loop { peer.request } }
       client = client_of(silent)
       client.task_create_timeout_sec = 0.05
-      expect { client.do_task(Gearman::BackgroundTask.new("f")) }
-        .to raise_error(Gearman::SocketTimeoutError, "#{silent.address}: no answer before the time-out")
+      task = Gearman::BackgroundTask.new("f")
+      message = "#{silent.address}: no answer before the time-out; outcome unknown of f (#{task.get_uniq_hash})"
+      [-> { client.do_task(task) }, -> { Gearman::TaskSet.new(client).add_task(task) }].each do |call|
+        expect(&call).to raise_error(Gearman::NetworkError, message) { |error| expect(error.tasks).to eq([task]) }
+      end
     end
   end
 
@@ -139,7 +142,7 @@ RSpec.describe Gearman::Client, :quiet do
       client.task_create_timeout_sec = 0.2
       calling = Thread.new { client.do_task(Gearman::BackgroundTask.new("f", "x" * (8 << 20))) }
       calling.report_on_exception = false
-      expect { calling.join(JobServers::PATIENCE) }.to raise_error(Gearman::SocketTimeoutError)
+      expect { calling.join(JobServers::PATIENCE) }.to raise_error(Gearman::NetworkError, /no answer before the time/)
     ensure
       calling&.kill
     end
@@ -313,7 +316,7 @@ RSpec.describe Gearman::Client, :quiet do
       expect(created.size).to eq(1)
       timed_out << true
       client.task_create_timeout_sec = 0.05
-      expect { client.do_task(Gearman::BackgroundTask.new("f")) }.to raise_error(Gearman::SocketTimeoutError)
+      expect { client.do_task(Gearman::BackgroundTask.new("f")) }.to raise_error(Gearman::NetworkError)
       timed_out << true
       20.times { |index| expect(reverse(client, "n#{index}")).to eq("n#{index}".reverse) }
       expect(server.connections.size).to eq(1)
@@ -342,14 +345,12 @@ RSpec.describe Gearman::Client, :quiet do
           created << peer.closed_by_client?
         end
         client = client_of(server)
-        task = Gearman::Task.new("f")
-        expect do
-          client.do_task(task, 20)
-        end.to raise_error(Gearman::NetworkError, /#{server.address}: #{message}/) { |error|
-                 expect(error.tasks).to eq([task])
-               }
-        expect { client.do_task(Gearman::BackgroundTask.new("f")) }
-          .to raise_error(Gearman::ProtocolError, "#{server.address}: #{message}")
+        [Gearman::Task.new("f"), Gearman::BackgroundTask.new("f")].each do |task|
+          expect { client.do_task(task, 20) }
+            .to raise_error(Gearman::NetworkError, /\A#{server.address}: #{message}; outcome unknown of f /) { |error|
+              expect(error.tasks).to eq([task])
+            }
+        end
         expect(reverse(client)).to eq("cba")
         expect(eventually { created.size == 2 && created }).to eq([true, true])
       end
