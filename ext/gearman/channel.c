@@ -16,7 +16,7 @@
 #define MSG_NOSIGNAL 0 /* Ruby ignores SIGPIPE in a handler of its own */
 #endif
 
-enum { WRITE_SIZE = 64 * 1024, BUSY_CAPACITY = 4 * 1024 * 1024, READ_AHEAD = 64 * 1024 * 1024 };
+enum { WRITE_SIZE = 64 * 1024, BUSY_CAPACITY = 4 * 1024 * 1024, READ_AHEAD = 64 * 1024 * 1024, LOOKS = 64 };
 
 static VALUE cChannel, cBasicSocket;
 static ID id_OpenSSL, id_OpenSSLError, id_close, id_handle_interrupt, id_read_nonblock, id_readpartial, id_to_io,
@@ -663,6 +663,14 @@ gm_io gm_channel_fill(VALUE self)
     }
 }
 
+bool gm_channel_look(VALUE self)
+{
+    for (int looks = 0; looks < LOOKS && get(self)->waiting == 0; looks++) {
+        if (gm_channel_fill(self) != GM_IO_OK) break;
+    }
+    return gm_channel_usable(self);
+}
+
 gm_io gm_channel_next(VALUE self, gm_reply *reply)
 {
     channel *ch = get(self);
@@ -778,10 +786,13 @@ gm_io gm_channel_await(VALUE self, size_t collect, gm_deadline deadline)
 gm_io gm_channel_receive(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline)
 {
     for (;;) {
+        gm_deadline heard = gm_channel_last_heard(self);
         gm_io result = gm_channel_next(self, reply);
         if (result != GM_IO_AGAIN) return result;
         if (gm_channel_eager(self) && gm_channel_fill(self) != GM_IO_AGAIN) {
             rb_thread_check_ints();
+        } else if (gm_channel_last_heard(self) != heard) {
+            rb_thread_check_ints(); /* another thread has looked, and read it */
         } else if (gm_channel_await(self, collect, deadline) == GM_IO_TIMEOUT) {
             return GM_IO_TIMEOUT;
         }
@@ -845,6 +856,13 @@ static VALUE channel_io(VALUE self)
 
 /* call-seq: usable? -> whether it is open and was opened by this process */
 static VALUE channel_usable_p(VALUE self) { return gm_channel_usable(self) ? Qtrue : Qfalse; }
+
+/* call-seq: look -> nil; closes it if it was silent for a while and the server has closed it meanwhile */
+static VALUE channel_look(VALUE self)
+{
+    if (gm_now() - get(self)->last_heard >= GM_LOOKED_AT_AFTER) gm_channel_look(self);
+    return Qnil;
+}
 
 /* call-seq: buffered? -> whether bytes were read ahead, or replies kept */
 static VALUE channel_buffered_p(VALUE self)
@@ -1073,6 +1091,7 @@ void Init_gearman_channel(void)
     rb_define_singleton_method(cChannel, "new", channel_s_new, -1);
     rb_define_method(cChannel, "io", channel_io, 0);
     rb_define_method(cChannel, "usable?", channel_usable_p, 0);
+    rb_define_method(cChannel, "look", channel_look, 0);
     rb_define_method(cChannel, "buffered?", channel_buffered_p, 0);
     rb_define_method(cChannel, "close", channel_close, 0);
     rb_define_method(cChannel, "queue", channel_queue, 1);

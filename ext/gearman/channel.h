@@ -6,6 +6,9 @@
 #include "replies.h"
 #include "wait.h"
 
+/* Nanoseconds without a word from the server until a channel is looked at before it is written on. */
+#define GM_LOOKED_AT_AFTER ((gm_deadline)1000000000)
+
 /*
  * Who holds a channel. It lives as long as the channel or its holder, whichever ends later, so that the
  * garbage collector can end a lease by freeing the holder.
@@ -142,6 +145,12 @@ gm_io gm_channel_send(VALUE self);
  * Return values: GM_IO_OK; GM_IO_AGAIN; GM_IO_CLOSED.
  */
 gm_io gm_channel_fill(VALUE self);
+
+/*
+ * Reads what has come, to see whether the server has closed the connection; nothing of it is dropped. Returns whether
+ * it can be used. Whoever waits on it sees that himself, and would not be woken for what is read here.
+ */
+bool gm_channel_look(VALUE self);
 
 /* How many bytes a reply with a handle has at least, going by the last one. */
 size_t gm_channel_reply_size(VALUE self);

@@ -6,10 +6,8 @@
  * said in Ruby; here is what runs for each conversation.
  */
 
-/* Nanoseconds without a word from the server until a channel is looked at before it is written on, and until it is
- * closed. */
-#define LOOKED_AT_AFTER ((gm_deadline)1000000000)
-#define UNUSED_FOR (60 * LOOKED_AT_AFTER)
+/* Nanoseconds without a word from the server until an idle channel is closed. */
+#define UNUSED_FOR (60 * GM_LOOKED_AT_AFTER)
 
 /* How often late packets are read: a server that goes on talking is alive. */
 enum { LATE_READS = 64 };
@@ -50,7 +48,7 @@ static VALUE take_idle(VALUE channels)
         int state = 0;
         bool fit = gm_channel_usable(channel);
         if (fit) gm_channel_begin(channel);
-        if (fit && gm_now() - gm_channel_last_heard(channel) >= LOOKED_AT_AFTER) {
+        if (fit && gm_now() - gm_channel_last_heard(channel) >= GM_LOOKED_AT_AFTER) {
             fit = RTEST(rb_protect(alive, channel, &state));
         }
         if (fit) return channel;

@@ -36,12 +36,13 @@ typedef struct {
 /* A server that tasks went to, and the channel leased from it. */
 typedef struct {
     VALUE connection;
-    VALUE channel;     /* nil: none, or lost */
-    gm_lease *lease;   /* of that channel, so that freeing the loop ends it */
-    gm_deadline asked; /* when the server was last asked after a task */
-    gm_deadline since; /* when a task was last submitted to it */
-    uint32_t open;     /* how many tasks are in flight on it */
-    bool full;         /* a task was left for when there is room */
+    VALUE channel;      /* nil: none, or lost */
+    gm_lease *lease;    /* of that channel, so that freeing the loop ends it */
+    gm_deadline asked;  /* when the server was last asked after a task */
+    gm_deadline since;  /* when a task was last submitted to it */
+    gm_deadline looked; /* when it was last looked whether the server has closed the channel */
+    uint32_t open;      /* how many tasks are in flight on it */
+    bool full;          /* a task was left for when there is room */
 } server_line;
 
 typedef struct {
@@ -178,6 +179,7 @@ static uint32_t index_of(VALUE self, task_loop *loop, VALUE connection)
 static void keep_lease(VALUE self, server_line *line, VALUE channel)
 {
     RB_OBJ_WRITE(self, &line->channel, channel);
+    line->looked = gm_now();
     line->lease = gm_channel_lease(channel);
     line->lease->references++;
 }
@@ -277,6 +279,22 @@ static void submit_first(VALUE self, task_loop *loop, uint32_t index, VALUE task
     rb_ary_shift(tasks); /* an interrupt leaves it at one place or the other */
 }
 
+static bool take_replies(task_loop *loop, VALUE events, uint32_t index, long room);
+
+/*
+ * A channel that was silent for a while may have been closed meanwhile. What came before is taken, then its tasks have
+ * ended and the line has none: those that are still to be submitted are not to share their fate.
+ */
+static void look_at_line(task_loop *loop, uint32_t index)
+{
+    server_line *line = &loop->lines[index];
+    if (NIL_P(line->channel)) return;
+    gm_deadline now = gm_now(), heard = gm_channel_last_heard(line->channel);
+    if (now - (heard > line->looked ? heard : line->looked) < GM_LOOKED_AT_AFTER) return;
+    line->looked = now;
+    if (!gm_channel_look(line->channel)) take_replies(loop, loop->events, index, LONG_MAX);
+}
+
 /*
  * call-seq: submit(connection, tasks, timeout, window, all) -> whether there was room
  *
@@ -292,6 +310,7 @@ static VALUE loop_submit(VALUE self, VALUE connection, VALUE tasks, VALUE timeou
     uint32_t index = index_of(self, loop, connection);
     bool any = false;
     loop->window = NUM2ULL(window);
+    look_at_line(loop, index);
     while (RARRAY_LEN(tasks) > 0 && (!any || RTEST(all))) {
         loop->lines[index].full = !has_room(loop, &loop->lines[index]);
         if (loop->lines[index].full) break;
@@ -444,6 +463,25 @@ static void add_lost(task_loop *loop, VALUE events, uint32_t index)
 }
 
 /*
+ * Turns the replies on a line into events, until there is none or there are as many events as there is room for.
+ * Returns whether to go on behind the events.
+ */
+static bool take_replies(task_loop *loop, VALUE events, uint32_t index, long room)
+{
+    VALUE channel = loop->lines[index].channel;
+    gm_reply reply;
+    gm_io result;
+    while ((result = gm_channel_next(channel, &reply)) == GM_IO_OK) {
+        add_reply(loop, events, &reply);
+        loop->packets++;
+        loop->packet_bytes += GM_HEADER_SIZE + reply.packet.body.length;
+        if (RARRAY_LEN(events) >= room) return true;
+    }
+    if (result == GM_IO_CLOSED) add_lost(loop, events, index);
+    return false;
+}
+
+/*
  * Sends what can be sent and takes what came, until there is nothing to take or the batch is full. Returns
  * whether to do so again before waiting.
  */
@@ -455,15 +493,7 @@ static bool turn(task_loop *loop, VALUE events)
         if (NIL_P(channel)) continue;
         gm_channel_send(channel);
         if (gm_channel_eager(channel) && gm_channel_fill(channel) == GM_IO_OK) again = true;
-        gm_reply reply;
-        gm_io result;
-        while ((result = gm_channel_next(channel, &reply)) == GM_IO_OK) {
-            add_reply(loop, events, &reply);
-            loop->packets++;
-            loop->packet_bytes += GM_HEADER_SIZE + reply.packet.body.length;
-            if (RARRAY_LEN(events) >= EVENTS_PER_BATCH * EVENT_SIZE) return true;
-        }
-        if (result == GM_IO_CLOSED) add_lost(loop, events, i);
+        if (take_replies(loop, events, i, EVENTS_PER_BATCH * EVENT_SIZE)) return true;
     }
     return again;
 }

@@ -42,7 +42,7 @@ module Gearman
       told = 0
       while ended < @tasks.size
         more = submit_some
-        dispatch(@loop.run(more ? 0 : nil)) if @loop.open.positive?
+        dispatch(@loop.run(more ? 0 : nil)) unless @loop.over?
         yield told = ended, @tasks.size if block_given? && ended > told
       end
       raise NetworkError.in_doubt(@reasons, @in_doubt) if @in_doubt.any?

@@ -127,6 +127,7 @@ module Gearman
     # @raise [ProtocolError] when what comes is not the protocol
     # @raise [SocketTimeoutError] when the time-out passed; a late reply disturbs nobody
     def send_request(req, timeout = nil)
+      @channel&.look
       conversation(socket, timeout) { |channel| channel.request(req, timeout) }
     end
 
@@ -138,6 +139,7 @@ module Gearman
     # @raise [NetworkError] when the connection is lost
     # @raise [SocketTimeoutError] when the server takes nothing; nothing was sent then, or the connection is closed
     def send_update(req, timeout = nil)
+      @channel&.look
       channel_over(socket).send_update(req, timeout)
     end
 

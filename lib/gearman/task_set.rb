@@ -170,7 +170,7 @@ module Gearman
     def with_connection_for(task, deadline, &block)
       @client.with_connection_for(task, deadline, &block)
     rescue NoJobServersError
-      raise if in_flight.zero? # otherwise what the others owe is collected first
+      raise if @loop.nil? || @loop.over? # otherwise what the others owe is collected first
     rescue SocketTimeoutError
       nil
     rescue InvalidArgsError, ProtocolError, NetworkError

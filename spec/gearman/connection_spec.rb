@@ -332,6 +332,27 @@ RSpec.describe Gearman::Connection, :quiet do
     end
   end
 
+  describe "a socket that the server has closed" do
+    it "is seen before something is sent, and what came on one that is open is there still" do
+      server = scripted_server do |peer, number|
+        loop do
+          peer.reply(:echo_res, *peer.any_request.drop(1))
+          next peer.close if number < 2
+        end
+      end
+      connection = connection_to(server)
+      2.times do |number|
+        expect(connection.send_request(packet(:echo_req, number.to_s), 20)).to eq([:echo_res, number.to_s])
+        sleep 1.1 # a socket that was used just now is not looked at
+      end
+      connection.send_update(packet(:echo_req, "early"))
+      sleep 1.1
+      expect(connection.send_request(packet(:echo_req, "late"), 20)).to eq([:echo_res, "late"])
+      expect(connection.read_response(20)).to eq([:echo_res, "early"])
+      expect(server.connections.size).to eq(3)
+    end
+  end
+
   describe "an outage" do
     it "counts once, however many are told of it" do
       connection = connection_to(echoing)

@@ -398,6 +398,27 @@ RSpec.describe Gearman::TaskSet, :quiet do
       expect(set.size).to eq(0)
     end
 
+    it "that can be seen before a task is sent costs those alone that were sent before" do
+      gate = Queue.new
+      server = scripted_server do |peer, number|
+        peer.accept_job("H:1")
+        next peer.reply(:work_complete, "H:1", "third").closed_by_client? if number.positive?
+
+        peer.accept_job("H:2")
+        gate.pop
+        peer.reply(:work_complete, "H:2", "second").close
+      end
+      tasks = Array.new(3) { |index| recording("f", index.to_s) }
+      set = described_class.new(client_of(server))
+      tasks.first(2).each { |task| set.add_task(task) }
+      expect(set.wait(0.2)).to be(false)
+      gate << true
+      sleep 1.1 # a socket that was used just now is not looked at
+      set.add_task(tasks[2])
+      expect { set.wait(20) }.to raise_error(Gearman::NetworkError) { |error| expect(error.tasks).to eq([tasks[0]]) }
+      expect(calls).to eq([[:on_complete, "second"], [:on_complete, "third"]])
+    end
+
     it "names ten of many tasks" do
       server = scripted_server do |peer|
         12.times { |index| peer.accept_job("H:#{index}") }

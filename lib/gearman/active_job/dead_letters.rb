@@ -87,17 +87,18 @@ module Gearman
       def each_letter_of(connection, function)
         client = Client.new(connection.to_host_port, tls: @tls)
         waiting = letters_at(connection, function)
-        connection.send_update(Packet.encode(:can_do, function))
+        channel = connection.channel # no other one is to hear of its jobs
+        channel.send_update(Packet.encode(:can_do, function))
         count = 0
         waiting.times do
-          handle, text = take(connection)
+          handle, text = take(channel, connection)
           break unless handle
 
           count += 1 if yield DeadLetter.parse(text), text, client
-          connection.send_update(Packet.encode(:work_complete, handle, ""))
+          channel.send_update(Packet.encode(:work_complete, handle, ""))
         end
         # The server answers this when it has done all before it.
-        connection.send_request(Packet.encode(:echo_req, "done"), TIMEOUT)
+        channel.request(Packet.encode(:echo_req, "done"), TIMEOUT)
         count
       ensure
         client&.close
@@ -111,10 +112,10 @@ module Gearman
       end
 
       # The handle and the text of the next letter; nil when there is none.
-      def take(connection)
-        connection.send_update(Packet.encode(:grab_job))
-        type, body = connection.read_response(TIMEOUT)
-        type, body = connection.read_response(TIMEOUT) while type == :noop
+      def take(channel, connection)
+        channel.send_update(Packet.encode(:grab_job))
+        type, body = channel.read_response(TIMEOUT)
+        type, body = channel.read_response(TIMEOUT) while type == :noop
         return if type == :no_job
         raise ProtocolError, "#{connection.to_host_port}: got #{type} for a job" unless type == :job_assign
 
