@@ -71,7 +71,7 @@ enum { OPTIONS = sizeof(options) / sizeof(*options) };
 static VALUE cTask, cBackgroundTask;
 static VALUE sym_high, sym_low, sym_normal;
 static VALUE empty; /* the argument of a task that has none */
-static ID id_call, id_get_uniq_hash, id_own_unique, id_payload, id_run_at, id_shared_unique, id_to_i;
+static ID id_call, id_get_uniq_hash, id_log_warning, id_own_unique, id_payload, id_run_at, id_shared_unique, id_to_i;
 
 static void task_mark(void *data)
 {
@@ -407,7 +407,13 @@ static VALUE task_handle_failure(VALUE self)
 }
 
 static VALUE task_handle_exception(VALUE self, VALUE message) { return tell(self, ON_EXCEPTION, 1, &message); }
-static VALUE task_handle_warning(VALUE self, VALUE message) { return tell(self, ON_WARNING, 1, &message); }
+
+static VALUE task_handle_warning(VALUE self, VALUE message)
+{
+    if (NIL_P(read_field(self, ON_WARNING))) rb_funcall(self, id_log_warning, 1, message);
+    return tell(self, ON_WARNING, 1, &message);
+}
+
 static VALUE task_handle_data(VALUE self, VALUE data) { return tell(self, ON_DATA, 1, &data); }
 
 static VALUE task_handle_status(VALUE self, VALUE numerator, VALUE denominator)
@@ -488,6 +494,7 @@ void Init_gearman_task(void)
 {
     id_call = rb_intern("call");
     id_get_uniq_hash = rb_intern("get_uniq_hash");
+    id_log_warning = rb_intern("log_warning");
     id_own_unique = rb_intern("own_unique");
     id_payload = rb_intern("payload");
     id_run_at = rb_intern("run_at");

@@ -2,6 +2,7 @@
 
 require "digest/sha1"
 require "securerandom"
+require_relative "logging"
 require_relative "packet"
 
 module Gearman
@@ -86,7 +87,7 @@ module Gearman
     #   @macro callback
 
     # @!method on_warning(&block)
-    #   When the worker sends a warning.
+    #   When the worker sends a warning, which is logged otherwise.
     #   @yieldparam message [String]
     #   @macro callback
 
@@ -195,6 +196,11 @@ module Gearman
       digest = Digest::SHA1.new
       uniq.nil? ? digest.update(func).update(arg.to_s) : digest.update(uniq.to_s)
       digest.hexdigest!
+    end
+
+    # Of a warning that no callback takes.
+    def log_warning(message)
+      Gearman.logger.warn { "#{Logging.printable(func)} warns: #{Logging.printable(message.to_s)}" }
     end
 
     def own_unique

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "stringio"
+
 # The client against servers that misbehave. What it does against real ones is in spec/conformance/client_spec.rb.
 RSpec.describe Gearman::Client, :quiet do
   def client_of(*servers)
@@ -188,6 +190,27 @@ RSpec.describe Gearman::Client, :quiet do
       end
     end
 
+    it "sends them to a server that is down meanwhile when it is back" do
+      requests = Queue.new
+      port = JobServers.free_port
+      script = proc do |peer|
+        loop do
+          type, argument = peer.request
+          requests << [type, argument]
+          peer.reply(*(type == :option_req ? [:option_res, argument] : [:job_created, "H:1"]))
+        end
+      end
+      up = scripted_server(&script)
+      client = remember(described_class.new([up.address, "127.0.0.1:#{port}"]), :close)
+      expect(client.set_options("exceptions")).to eq(%w[exceptions])
+      client.close
+      up.stop # the other is all that is left
+      requests.clear
+      scripted_server(port: port, &script)
+      client.do_task(Gearman::BackgroundTask.new("f"))
+      expect(Array.new(requests.size) { requests.pop }).to eq([[:option_req, "exceptions"], [:submit_job_bg, "f"]])
+    end
+
     it "raises what the server says, and does not remember what it refuses" do
       requests = Queue.new
       server = scripted_server do |peer|
@@ -289,6 +312,50 @@ RSpec.describe Gearman::Client, :quiet do
       end
       expect(calls).to eq([["boom", :fail], ["boom", :fail], [:fail], [:fail]])
       expect(reverse(client)).to eq("cba")
+    end
+
+    it "that warn are logged where no callback takes them, as text" do
+      Gearman.logger = Logger.new(log = StringIO.new, level: Logger::WARN)
+      server = scripted_server do |peer|
+        2.times do
+          peer.accept_job("H:1")
+          peer.reply(:work_warning, "H:1", "disk \xFF full").reply(:work_complete, "H:1", "done")
+        end
+      end
+      client = client_of(server)
+      told = []
+      heard = Gearman::Task.new("heard", "", on_warning: told.method(:push).to_proc)
+      [heard, Gearman::Task.new("resize")].each { |task| expect(client.do_task(task, 20)).to eq("done") }
+      expect(told).to eq(["disk \xFF full".b])
+      expect(log.string.lines).to match([/WARN.*resize warns: disk \\xFF full$/])
+    end
+
+    it "of a job that was submitted twice come twice, one for each submission" do
+      packets = [[:work_status, "1", "2"], [:work_warning, "w"], [:work_exception, "boom"], [:work_fail]]
+      server = scripted_server do |peer|
+        %w[exception fail retry].each do |how|
+          2.times { peer.accept_job("H:#{how}") }
+          sent = packets.reject { |type, _| type == (how == "exception" ? :work_fail : :work_exception) }
+          sent.each { |type, *parts| 2.times { peer.reply(type, "H:#{how}", *parts) } }
+        end
+        2.times { peer.accept_job("H:again") }
+        2.times { peer.reply(:work_complete, "H:again", "done") }
+      end
+      client = client_of(server)
+      outcome = lambda do |count|
+        set = Gearman::TaskSet.new(client)
+        calls = Array.new(2) do
+          [].tap do |list|
+            set.add_task(task = Gearman::Task.new("f", "same", retry_count: count))
+            { on_status: :status, on_warning: :warning, on_exception: :exception, on_fail: :fail, on_retry: :retry,
+              on_complete: :complete }.each { |callback, name| task.public_send(callback) { |*| list << name } }
+          end
+        end
+        [set.wait(20), *calls]
+      end
+      expect(outcome.call(0)).to eq([false, *[%i[status warning exception fail]] * 2])
+      expect(outcome.call(0)).to eq([false, *[%i[status warning fail]] * 2])
+      expect(outcome.call(1)).to eq([true, *[%i[status warning retry complete]] * 2])
     end
 
     it "that come after a time-out disturb nobody" do

@@ -125,7 +125,7 @@ RSpec.describe Gearman::Task do
       .to raise_error(TypeError)
   end
 
-  describe "callbacks" do
+  describe "callbacks", :quiet do
     let(:calls) { [] }
     let(:task) { described_class.new("f") }
 
