@@ -25,7 +25,7 @@ module Gearman
       @held = HeldTasks.new
       @number = 0
       @in_doubt = []
-      @reasons = []
+      @reasons = {}
       # Unique to the submission and counted on: a random unique for each task would cost more than sending it.
       @prefix = "#{SecureRandom.hex(12)}-"
     end
@@ -45,7 +45,7 @@ module Gearman
         dispatch(@loop.run(more ? 0 : nil)) unless @loop.over?
         yield told = ended, @tasks.size if block_given? && ended > told
       end
-      raise NetworkError.in_doubt(@reasons, @in_doubt) if @in_doubt.any?
+      raise NetworkError.in_doubt(@reasons.keys, @in_doubt) if @in_doubt.any?
 
       @tasks.map { |task| task.handle unless task.error }
     ensure
@@ -101,7 +101,7 @@ module Gearman
           @waiting << task
           events[position + 3].lost
         when :lost
-          @reasons |= [events[position + 2]]
+          @reasons[events[position + 2]] = true
           @in_doubt << task
         end
         position += 4

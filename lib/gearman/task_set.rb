@@ -232,7 +232,7 @@ module Gearman
       when :lost
         @failed = true
         (@in_doubt ||= []) << task
-        @reasons = (@reasons || []) | [one]
+        (@reasons ||= {})[one] = true # there may be as many as tasks
       when :error
         @failed = true
         raise RefusedError.of_task(one, other, task.func)
@@ -272,7 +272,7 @@ module Gearman
       tasks = @in_doubt
       reasons = @reasons
       @in_doubt = @reasons = nil
-      raise NetworkError.in_doubt(reasons, tasks)
+      raise NetworkError.in_doubt(reasons.keys, tasks)
     end
   end
 end
