@@ -560,7 +560,7 @@ RSpec.describe Gearman::TaskSet, :quiet do
     given = []
     %i[call new].each do |name|
       allow(Gearman::TaskLoop).to receive(name).and_wrap_original do |original, *arguments, &block|
-        given << [name, *arguments.grep(Integer)]
+        given << [name, arguments.grep(Integer).first]
         original.call(*arguments, &block)
       end
     end
