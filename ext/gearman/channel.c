@@ -770,10 +770,12 @@ gm_io gm_channel_await(VALUE self, size_t collect, gm_deadline deadline)
     channel *ch = get(self);
     if (!gm_channel_usable(self)) return GM_IO_CLOSED;
     int events = gm_channel_events(self);
+    gm_deadline heard = ch->last_heard;
     if (events == RUBY_IO_READABLE && can_wait_shortly(ch) && (deadline == GM_NEVER || deadline - gm_now() > SOON)) {
         gm_io result = await_shortly(self, ch, collect);
         if (result != GM_IO_AGAIN) return result;
         if (!gm_channel_usable(self)) return GM_IO_CLOSED;
+        if (ch->last_heard != heard) return GM_IO_OK; /* another thread has looked, and read it */
     }
     int ready = wait_for(self, events, deadline);
     if (ready == 0) return GM_IO_TIMEOUT;

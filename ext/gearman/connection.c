@@ -10,7 +10,7 @@
 #define UNUSED_FOR (60 * GM_LOOKED_AT_AFTER)
 
 /* How often late packets are read: a server that goes on talking is alive. */
-enum { LATE_READS = 64 };
+enum { LATE_READS = 64, MAX_CHANNELS = 64 };
 
 static ID id_channels, id_fresh, id_get_connection, id_of_task, id_open_channel, id_released, id_waiting;
 
@@ -103,8 +103,9 @@ void gm_connection_release(VALUE self, VALUE channel)
     if (last > 0 && rb_ary_entry(channels, last) != channel && take_off(channels, channel)) {
         rb_ary_push(channels, channel);
     }
-    /* It must not go out with the next conversation's. Behind a close an interrupt may be raised. */
-    if (unsent) gm_channel_close(channel);
+    bool surplus = RARRAY_LEN(channels) > MAX_CHANNELS && !awaited(self, channels) && take_off(channels, channel);
+    /* What is unsent must not go out with the next conversation's. Behind a close an interrupt may be raised. */
+    if (unsent || surplus) gm_channel_close(channel);
     close_unused(channels);
     if (awaited(self, channels)) rb_funcall(self, id_released, 0);
 }
@@ -243,6 +244,8 @@ void Init_gearman_connection(void)
     id_released = rb_intern("channel_released");
     id_waiting = rb_intern("@waiting");
     VALUE cConnection = rb_define_class_under(gm_mGearman, "Connection", rb_cObject);
+    /* Sockets to one server, unless there is no end to the wait for one of them. */
+    rb_define_const(cConnection, "MAX_CHANNELS", INT2FIX(MAX_CHANNELS));
     rb_define_singleton_method(cConnection, "submit", connection_s_submit, 3);
     rb_define_method(cConnection, "exchange", connection_exchange, -1);
     rb_define_method(cConnection, "idle?", connection_idle_p, 0);

@@ -241,6 +241,15 @@ static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
     if (slot != GM_NOBODY && !job->listed) move_to_end(replies, job);
 }
 
+/* The first slot of a job that somebody waits for; GM_NOBODY: none is. */
+static uint32_t owned_slot(const open_job *job)
+{
+    for (uint32_t i = 0; i < job->count; i++) {
+        if (job->slots[i] != GM_NOBODY) return job->slots[i];
+    }
+    return GM_NOBODY;
+}
+
 /* Ends one slot of the job of a handle, and with the last one the job. Returns which. */
 static uint32_t close_slot(gm_replies *replies, gm_slice handle, uint32_t index)
 {
@@ -255,6 +264,7 @@ static uint32_t close_slot(gm_replies *replies, gm_slice handle, uint32_t index)
     }
     memmove(job->slots + index, job->slots + index + 1, (job->count - index) * sizeof(*job->slots));
     job->turn = 0;
+    if (owned_slot(job) == GM_NOBODY) take_off_list(replies, job);
     st_add_direct(replies->jobs, (st_data_t)&job->handle, (st_data_t)job);
     return slot;
 }
@@ -287,10 +297,8 @@ static uint32_t position_of(const open_job *job, uint32_t slot)
 gm_slice gm_replies_quietest(const gm_replies *replies, uint32_t *slot)
 {
     const open_job *job = replies->quietest;
-    *slot = GM_NOBODY;
-    if (!job) return (gm_slice){NULL, 0};
-    for (uint32_t i = 0; i < job->count && *slot == GM_NOBODY; i++) *slot = job->slots[i];
-    return job->handle;
+    *slot = job ? owned_slot(job) : GM_NOBODY;
+    return job ? job->handle : (gm_slice){NULL, 0};
 }
 
 void gm_replies_pass(gm_replies *replies)

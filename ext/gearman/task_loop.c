@@ -180,6 +180,7 @@ static void keep_lease(VALUE self, server_line *line, VALUE channel)
 {
     RB_OBJ_WRITE(self, &line->channel, channel);
     line->looked = gm_now();
+    line->asked = 0;
     line->lease = gm_channel_lease(channel);
     line->lease->references++;
 }

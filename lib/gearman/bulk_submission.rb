@@ -101,6 +101,7 @@ module Gearman
           @waiting << task
           events[position + 3].lost
         when :lost
+          events[position + 3]&.lost # nil: of this task alone the server knows nothing
           @reasons[events[position + 2]] = true
           @in_doubt << task
         end

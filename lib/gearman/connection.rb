@@ -16,8 +16,6 @@ module Gearman
     include Logging
     include Clock
 
-    # Sockets to one server, unless there is no end to the wait for one of them.
-    MAX_CHANNELS = 64
     # Seconds in the line for a socket until one more is opened: who has the others may wait for this caller, as they do
     # where a callback calls the client.
     #
@@ -340,6 +338,12 @@ module Gearman
       return false if @failure_told
 
       @failure_told = true
+    end
+
+    # @return [Boolean] whether the server can be used, as far as is known
+    # @api private
+    def up?
+      @up || false
     end
 
     # Notes that a socket was lost. However many are told of it, one outage counts once.

@@ -26,8 +26,8 @@ module Gearman
       (@lists[connection] ||= []) << tasks.shift # in one step: an interrupt finds it at one place
     end
 
-    # Calls the block with each server and those for it, which it takes out. Where the server is lost they go to the
-    # front of the other tasks: they were there before them.
+    # Calls the block with each server and those for it, which it takes out. Those of a server that was lost go to the
+    # front of the other tasks, for whom a server is still to be chosen.
     #
     # @param others [Array<Task>]
     # @yieldparam connection [Connection]
@@ -35,11 +35,19 @@ module Gearman
     # @return [void]
     def release(others)
       @lists.each do |connection, tasks|
+        next give_back(tasks, others) unless connection.up?
+
         yield connection, tasks unless tasks.empty?
       rescue ServerDownException
-        others.unshift(tasks.pop) until tasks.empty?
+        give_back(tasks, others)
       end
       @lists.delete_if { |_, tasks| tasks.empty? }
+    end
+
+    private
+
+    def give_back(tasks, others)
+      others.unshift(tasks.pop) until tasks.empty?
     end
   end
 end

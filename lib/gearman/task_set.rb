@@ -161,9 +161,9 @@ module Gearman
       rescue InvalidArgsError
         tasks.shift
         raise
+      rescue SocketTimeoutError
+        nil # there may be time for those of others
       end
-    rescue SocketTimeoutError
-      nil
     end
 
     # Returns what the block does; nil when there is no server now, or too little time left to connect.
@@ -230,6 +230,7 @@ module Gearman
         (@waiting ||= []) << task
         other.lost
       when :lost
+        other&.lost # nil: of this task alone the server knows nothing
         @failed = true
         (@in_doubt ||= []) << task
         (@reasons ||= {})[one] = true # there may be as many as tasks

@@ -151,6 +151,33 @@ RSpec.describe "a client of a quiet server", :quiet do
     expect(client.do_task(Gearman::Task.new("f", "x"), JobServers::PATIENCE)).to eq("x")
   end
 
+  it "finds all that a server has lost, whatever comes of others, also where one was submitted and given up before" do
+    known = { "H:late" => true }
+    asked = Queue.new
+    server = scripted_server do |peer|
+      loop do
+        type, name, unique = peer.request
+        if type == :get_status
+          asked << name
+          peer.reply(:status_res, name, *Array.new(2, known[name] ? "1" : "0"), "0", "0")
+        else
+          peer.reply(:job_created, "H:#{unique}")
+          Thread.new { loop { sleep(patience / 4) && peer.reply(:work_data, "H:loud", "on") } } if unique == "loud"
+        end
+      end
+    end
+    client = client_of(server)
+    client.do_task(Gearman::Task.new("f", "x", hash: "twice"), patience / 2)
+    tasks = %w[twice late loud].map { |name| Gearman::Task.new("f", "x", hash: name) }
+    set = Gearman::TaskSet.new(client)
+    tasks.each { |task| set.add_task(task) }
+    waiting = Thread.new { set.wait(JobServers::PATIENCE) }
+    waiting.report_on_exception = false
+    eventually("the question after one that is there") { !asked.empty? && asked.pop == "H:late" }
+    known.clear
+    expect { waiting.value }.to raise_error(Gearman::NetworkError) { |error| expect(error.tasks).to match_array(tasks) }
+  end
+
   it "gets the result of such a job from the embedded server, which keeps it for whoever is left" do
     client = client_of(server = start_embedded_server)
     expect(join_abandoned_job(server, client).first).to eq("x")

@@ -242,6 +242,17 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
       expect(results).to eq(Array.new(3) { |number| [number.to_s, "inner #{number}"] })
     end
 
+    it "closes those beyond the maximum when they are given back" do
+      stub_const("Gearman::Connection::LINE_PATIENCE", 0.2)
+      more = Array.new(5) { Thread.new { connection.lease } }.map(&:value)
+      channels = connection.instance_variable_get(:@channels)
+      expect(channels.size).to eq(Gearman::Connection::MAX_CHANNELS + 5)
+      (more + leases).each { |lease| connection.release(lease) }
+      expect(channels.size).to eq(Gearman::Connection::MAX_CHANNELS)
+      expect(more.map(&:usable?)).to all(be(false))
+      expect(leases.map(&:usable?)).to all(be(true))
+    end
+
     it "does not take the server for dead" do
       start_worker(server, "echo" => ->(data, _job) { data })
       allow(connection).to(receive(:exchange).and_wrap_original { |original, bytes, _| original.call(bytes, 0.05) })

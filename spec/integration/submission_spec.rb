@@ -238,6 +238,21 @@ RSpec.describe Gearman::Client, :quiet do
         end
       end
 
+      it "gives a server that hangs no more tasks once that is known" do
+        hangs = start_gearmand
+        client = client_of(hangs, servers.first)
+        client.task_create_timeout_sec = 1
+        expect(client.ping.values).to all(be_a(Float))
+        hangs.signal("STOP")
+        tasks = Array.new(20_000) { |number| job(number.to_s, uniq: number.to_s) }
+        expect { client.submit_all(tasks) }.to raise_error(Gearman::NetworkError, /#{hangs.address}/) { |error|
+          expect(error.tasks.size).to be < 6_000 # of some 10 000 that are for it
+        }
+        expect(jobs_of(servers.first).size).to be > 14_000
+      ensure
+        hangs.signal("CONT")
+      end
+
       it "names the tasks in doubt when one is lost, and has submitted all others" do
         lost = scripted_server { |peer| Array.new(50) { |number| peer.accept_job("H:#{number}") } && peer.reset }
         client = client_of(lost, *servers.first(2))
