@@ -160,7 +160,7 @@ RSpec.describe "the Puma plugin", :newest, :rails_application, :process do
       expect(enqueuers.size).to eq(2)
       await("the jobs") { server.admin("status").match?(/^default\t0\t0\t/) }
       expect(File.read(File.join(root, "begun")).size).to eq(40)
-      expect(clients).to eq(name.include?("preload") ? 3 : 2) # the first process has one, too
+      expect(clients).to be >= (name.include?("preload") ? 3 : 2) # the first process has one, too
       expect(run_job).to all(satisfy { |pid| pid != @puma })
 
       victim = run_job.last
