@@ -171,16 +171,19 @@ RSpec.describe Gearman::Client, :quiet do
   end
 
   describe "#set_options" do
-    it "sends them first on each new socket" do
-      requests = Queue.new
-      server = scripted_server do |peer|
+    let(:requests) { Queue.new }
+    let(:script) do
+      proc do |peer|
         loop do
           type, argument = peer.request
           requests << [type, argument]
           peer.reply(*(type == :option_req ? [:option_res, argument] : [:job_created, "H:1"]))
         end
       end
-      client = client_of(server)
+    end
+
+    it "sends them first on each new socket" do
+      client = client_of(scripted_server(&script))
       client.set_options(%w[exceptions])
       2.times do
         requests.clear
@@ -191,15 +194,7 @@ RSpec.describe Gearman::Client, :quiet do
     end
 
     it "sends them to a server that is down meanwhile when it is back" do
-      requests = Queue.new
       port = JobServers.free_port
-      script = proc do |peer|
-        loop do
-          type, argument = peer.request
-          requests << [type, argument]
-          peer.reply(*(type == :option_req ? [:option_res, argument] : [:job_created, "H:1"]))
-        end
-      end
       up = scripted_server(&script)
       client = remember(described_class.new([up.address, "127.0.0.1:#{port}"]), :close)
       expect(client.set_options("exceptions")).to eq(%w[exceptions])
