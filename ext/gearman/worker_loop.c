@@ -86,8 +86,8 @@ typedef struct {
 
 static VALUE cFailure;
 static VALUE sym_preparing, sym_waiting, sym_working;
-static ID id_abilities, id_changed, id_channel_to, id_closing, id_completed, id_dropped, id_dropped_held, id_empty_pipe,
-    id_enabled, id_finish, id_given_back, id_handle_work_message, id_log_packet, id_lost, id_on_complete, id_order,
+static ID id_abilities, id_changed, id_channel_to, id_closing, id_completed, id_dropped_held, id_empty_pipe, id_enabled,
+    id_finish, id_given_back, id_handle_work_message, id_job_dropped, id_log_packet, id_lost, id_on_complete, id_order,
     id_payload, id_perform, id_quiet, id_reraise, id_retired, id_retry_in, id_scheduled, id_tell_changes, id_timed_p,
     id_wake_io, id_watch_held;
 
@@ -231,6 +231,12 @@ static void log_packet(worker_loop *loop, long index, const gm_reply *reply)
 {
     VALUE type = gm_command_symbol(reply->packet.command), body = gm_str_new(reply->packet.body);
     rb_funcall(loop->owner, id_log_packet, 3, connection_at(loop, index), type, body);
+}
+
+static bool assigns(const gm_reply *reply)
+{
+    gm_command command = reply->packet.command;
+    return command == GM_JOB_ASSIGN || command == GM_JOB_ASSIGN_UNIQ || command == GM_JOB_ASSIGN_ALL;
 }
 
 /* Logs a job that will not be begun: it goes back to its server when the connection is closed. */
@@ -525,7 +531,7 @@ static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_
     if (loop->held_on == channel) {
         flush_held(loop, index, channel);
     } else if (!flush(loop, index, channel, start)) {
-        rb_funcall(loop->owner, id_dropped, 1, job);
+        rb_funcall(loop->worker, id_job_dropped, 1, job);
     }
 }
 
@@ -569,7 +575,7 @@ static void run_job(VALUE self, worker_loop *loop, long index, VALUE channel, co
     } else {
         /* Lost, or this is another process by now: the result has nowhere to go. */
         lost(loop, index, channel, false);
-        rb_funcall(loop->owner, id_dropped, 1, job);
+        rb_funcall(loop->worker, id_job_dropped, 1, job);
     }
     if (!NIL_P(reraise)) rb_exc_raise(reraise);
     if (complete && gm_channel_usable(channel) && RTEST(rb_ivar_get(ability, id_on_complete))) {
@@ -867,19 +873,8 @@ static void give_back(worker_loop *loop)
         gm_reply reply;
         while (server->owed > 0 && gm_now() < deadline &&
                gm_channel_receive(channel, &reply, 1, deadline) == GM_IO_OK) {
-            switch (reply.packet.command) {
-            case GM_JOB_ASSIGN:
-            case GM_JOB_ASSIGN_UNIQ:
-            case GM_JOB_ASSIGN_ALL:
-                server->owed--;
-                log_given_back(loop, i, &reply);
-                break;
-            case GM_NO_JOB:
-                server->owed--;
-                break;
-            default:
-                break;
-            }
+            if (assigns(&reply) || reply.packet.command == GM_NO_JOB) server->owed--;
+            if (assigns(&reply)) log_given_back(loop, i, &reply);
         }
     }
 }
@@ -975,15 +970,7 @@ static void log_unbegun(worker_loop *loop, long index, VALUE channel)
 {
     gm_reply reply;
     while (gm_channel_next(channel, &reply) == GM_IO_OK) {
-        switch (reply.packet.command) {
-        case GM_JOB_ASSIGN:
-        case GM_JOB_ASSIGN_UNIQ:
-        case GM_JOB_ASSIGN_ALL:
-            log_given_back(loop, index, &reply);
-            break;
-        default:
-            break;
-        }
+        if (assigns(&reply)) log_given_back(loop, index, &reply);
     }
 }
 
@@ -1028,7 +1015,7 @@ void Init_gearman_worker_loop(void)
     id_changed = rb_intern("@changed");
     id_closing = rb_intern("@closing");
     id_completed = rb_intern("completed");
-    id_dropped = rb_intern("dropped");
+    id_job_dropped = rb_intern("job_dropped");
     id_dropped_held = rb_intern("dropped_held");
     id_empty_pipe = rb_intern("empty_pipe");
     id_finish = rb_intern("finish");

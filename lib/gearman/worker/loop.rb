@@ -344,12 +344,7 @@ module Gearman
         retry_in(connection)
       end
 
-      # Called by the native loop when a job has ended whose server is gone.
-      def dropped(job)
-        @worker.job_dropped(job)
-      end
-
-      # The same for answers that were held back.
+      # Called by the native loop when answers that were held back cannot be sent.
       def dropped_held(count)
         logger.warn { "dropped the results of #{count} jobs at most: their job server was lost" }
       end
