@@ -212,6 +212,25 @@ RSpec.describe Gearman::Runner::CLI do
     expect([Gearman.logger.progname, Gearman.logger.level]).to eq(["own", Logger::DEBUG])
   end
 
+  it "looks for such jobs in a thread that lasts no longer than a look" do
+    configuration.servers = ["127.0.0.1:1"]
+    configuration.queue_check = 1
+    check = Gearman::Runner::QueueCheck.new(configuration)
+    allow(check).to receive(:look) { Thread.stop }
+    before = Thread.list
+    threads = -> { Thread.list - before }
+    3.times { check.tick }
+    expect(threads.call).to eq([])
+    sleep 1.1
+    3.times { check.tick }
+    eventually("a look") { threads.call.map(&:status) == ["sleep"] }
+    sleep 1.1
+    check.tick
+    expect(threads.call.size).to eq(1)
+    threads.call.each(&:wakeup).each(&:join)
+    expect(check).to have_received(:look).once
+  end
+
   it "looks for jobs that nobody serves, and warns once until that was different" do
     server = start_gearmand
     client = Gearman::Client.new(server.address)

@@ -109,7 +109,6 @@ module Gearman
         process = process_with(signals) { probe&.close }
         probe = start_probe(process)
         banner
-        QueueCheck.new(configuration).start
         @notifier = Notifier.new
         process.run.tap { |status| Gearman.logger.info("ended with status #{status}") }
       ensure
@@ -122,7 +121,12 @@ module Gearman
       def process_with(signals, &let_go)
         recycled = configuration.max_jobs || configuration.max_memory
         kind = configuration.processes > 1 || recycled ? Cluster : Single
-        kind.new(configuration, signals: signals, announce: method(:announce), &let_go)
+        queue_check = QueueCheck.new(configuration)
+        announce = lambda do |state|
+          announce(state)
+          queue_check.tick
+        end
+        kind.new(configuration, signals: signals, announce: announce, &let_go)
       end
 
       # Called each second. A worker without a server is ready, too: to start it again would help nobody.

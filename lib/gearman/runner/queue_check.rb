@@ -6,6 +6,8 @@ module Gearman
     #
     # @api private
     class QueueCheck
+      include Clock
+
       # Ends the names of a queue's further functions: no worker is meant to serve its dead letters.
       DEAD = ".dead"
       SCHEDULED = ".scheduled"
@@ -15,18 +17,18 @@ module Gearman
       def initialize(configuration)
         @configuration = configuration
         @told = []
+        put_off
       end
 
-      # Looks again and again.
+      # To be called each second. A look has a thread, as servers may be silent, and there is none between looks, as
+      # whoever calls this may fork.
       #
-      # @return [Thread]
-      def start
-        Thread.new do
-          loop do
-            Kernel.sleep(@configuration.queue_check)
-            look
-          end
-        end
+      # @return [void]
+      def tick
+        return if now < @due || @thread&.alive?
+
+        put_off
+        @thread = Thread.new { look }
       end
 
       # Warns once of each queue, and again when it was served in between.
@@ -42,6 +44,10 @@ module Gearman
       end
 
       private
+
+      def put_off
+        @due = now + @configuration.queue_check
+      end
 
       def forsaken_at(address)
         server = Server.new(address, tls: @configuration.tls || nil)
