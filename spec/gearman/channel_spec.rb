@@ -91,9 +91,10 @@ RSpec.describe Gearman::Channel do
     waiting.raise("interrupt")
     expect { waiting.value }.to raise_error("interrupt")
     expect(channel).to be_usable
+    expect(server.request).to eq([:echo_req, "x"])
     sending = Thread.new { channel.request(packet(:echo_req, "x" * 10_000_000)) }
     sending.report_on_exception = false
-    eventually("a thread that waits") { sending.status == "sleep" }
+    eventually("a thread that waits") { sending.status == "sleep" && pair[1].wait_readable(0) }
     sending.raise("interrupt")
     expect { sending.value }.to raise_error("interrupt")
     expect(channel).not_to be_usable

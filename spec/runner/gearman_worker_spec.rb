@@ -10,8 +10,9 @@ RSpec.describe "gearman-worker", :runner, :process do
   let(:definitions) { file("jobs.rb", <<~RUBY) }
     Gearman.worker do
       ability("reverse") { |data, _job| data.reverse }
-      ability("slow") { |data, job| job.report_status(1, 2); sleep(Float(data)); "slept" }
+      ability("slow") { |data, job| puts "slow begins"; job.report_status(1, 2); sleep(Float(data)); "slept" }
       ability("boom") { |_data, _job| raise ArgumentError, "no good" }
+      ability("gate") { |data, _job| puts "gate begins"; sleep 0.02 until File.exist?(data); "open" }
       ability("leave") { |_data, _job| exit }
       ability("pid") { |data, _job| sleep(data.to_f); Process.pid.to_s }
       ability("nothing") { |_data, _job| nil }
@@ -19,6 +20,7 @@ RSpec.describe "gearman-worker", :runner, :process do
       ability("größe") { |_data, _job| "1" }
       ability("late", timeout: 0.2) { |_data, _job| sleep }
       ability("cpu") do |data, _job|
+        puts "cpu begins"
         before = Process.clock_gettime(Process::CLOCK_PROCESS_CPUTIME_ID)
         sleep(Float(data))
         (Process.clock_gettime(Process::CLOCK_PROCESS_CPUTIME_ID) - before).to_s
@@ -47,9 +49,14 @@ RSpec.describe "gearman-worker", :runner, :process do
     program
   end
 
+  # A server says that a job runs when it has handed it out.
   def running(func, count = 1)
-    eventually("#{count} running #{func}") { counts(func)&.fetch(1) == count }
+    begun = ->(program) { program.output.scan("#{func} begins").size }
+    eventually("#{count} running #{func}") { @programs.sum(&begun) == count }
   end
+
+  # What jobs of "gate" wait for.
+  def gate = File.join(directory, "open")
 
   it "serves what a file defines, says what it does in one line a job, and ends with status 0" do
     program = started("-c", "3", "-g", "blue")
@@ -57,7 +64,7 @@ RSpec.describe "gearman-worker", :runner, :process do
     expect(server.admin("workers")).to match(/ \S+:\d+:blue : .*reverse/)
     expect(program.stop).to eq(0)
     expect(program.output).to include("servers: #{server.address}", "1 x 3 jobs at once",
-                                      "queues: reverse, slow, boom, leave, pid, nothing, grow, größe, late, cpu",
+                                      "queues: reverse, slow, boom, gate, leave, pid, nothing, grow, größe, late, cpu",
                                       "gearman-worker #{Gearman::VERSION}, Ruby #{RUBY_VERSION}, pid #{program.pid}, ")
     expect(program.output.lines.grep(/reverse H:/)).to contain_exactly(/INFO: reverse H:\S+ done in 0\.\d+ s \(\S+\)$/)
     eventually("no worker left") { counts("reverse").last.zero? }
@@ -82,29 +89,21 @@ RSpec.describe "gearman-worker", :runner, :process do
     %w[TERM INT].each do |name|
       it "#{name} lets running jobs finish and takes no others" do
         program = started("-c", "2")
-        submit("slow", "0.5")
-        running("slow")
+        submit("gate", gate)
+        running("gate")
         program.signal(name)
         program.says(/told to stop: 1 running job has 25 s/)
         submit("reverse", "later")
+        File.write(gate, "")
         expect(program.status).to eq(0)
-        expect(program.output).to match(/slow H:\S+ done/)
-        expect(counts("slow").first).to eq(0)
+        expect(program.output).to match(/gate H:\S+ done/)
+        expect(counts("gate").first).to eq(0)
         expect(counts("reverse").first(2)).to eq([1, 0])
       end
     end
 
     it "TERM lets as many jobs finish as there are, each of them once" do
-      code = file("code.rb", <<~RUBY)
-        Gearman.worker do
-          ability("gate") do |data, _job|
-            sleep 0.05 until File.exist?(data)
-            "open"
-          end
-        end
-      RUBY
-      gate = File.join(directory, "open")
-      program = start_gearman_worker("-r", code, "-s", server.address, "-c", "20")
+      program = started("-c", "20")
       20.times { submit("gate", gate) }
       running("gate", 20)
       program.signal("TERM").says(/told to stop: 20 running jobs have 25 s/)
@@ -123,6 +122,7 @@ RSpec.describe "gearman-worker", :runner, :process do
           at_exit { puts "at exit of \#{Process.pid}" }
           Gearman.worker do
             ability("stubborn") do
+              puts "stubborn begins"
               sleep
             rescue Exception
               puts "\#{Process.pid} goes on"
@@ -160,11 +160,12 @@ RSpec.describe "gearman-worker", :runner, :process do
 
     it "TSTP takes no more jobs, finishes those it has, and goes on until TERM" do
       program = started
-      submit("slow", "0.5")
-      running("slow")
+      submit("gate", gate)
+      running("gate")
       program.signal("TSTP").says(/quiet/)
       submit("reverse", "waits")
-      program.says(/slow H:\S+ done/)
+      File.write(gate, "")
+      program.says(/gate H:\S+ done/)
       sleep 0.3
       expect(counts("reverse").first(2)).to eq([1, 0])
       expect(program.stop).to eq(0)
@@ -328,8 +329,8 @@ RSpec.describe "gearman-worker", :runner, :process do
     [*silent, *sockets].each(&:close)
   end
 
-  [[], %w[-w 2]].each do |processes|
-    it "answers probes; a worker whose server is away is alive, but not ready: #{processes}" do
+  { [] => [], %w[-w 2] => [:fork_among_threads] }.each do |processes, tags|
+    it "answers probes; a worker whose server is away is alive, but not ready: #{processes}", *tags do
       port = JobServers.free_port
       started("--probe-port", port.to_s, *processes)
       ask = ->(path) { Net::HTTP.get_response("127.0.0.1", path, port).code }
@@ -380,7 +381,7 @@ RSpec.describe "gearman-worker", :runner, :process do
       eventually("a failed probe") { live == "503" }
     end
 
-    it "answers 503 when one of its processes does nothing, until it does" do
+    it "answers 503 when one of its processes does nothing, until it does", :fork_among_threads do
       start_program("-w", "2")
       Process.kill("STOP", pid = call("pid").to_i)
       expect(live).to eq("200")
@@ -390,7 +391,7 @@ RSpec.describe "gearman-worker", :runner, :process do
     end
   end
 
-  describe "several processes", :fork_among_threads do
+  describe "several processes" do
     # Those of two jobs that run at once.
     def pids
       found = []
@@ -432,11 +433,13 @@ RSpec.describe "gearman-worker", :runner, :process do
 
     it "finish long jobs before they are replaced" do
       program = started("--max-jobs", "1", "-c", "2", "-t", "0.1")
-      submit("slow", "1.5")
-      running("slow")
+      submit("gate", gate)
+      running("gate")
       call("reverse")
       program.says(/1 jobs done/)
-      program.says(/slow H:\S+ (\w+)/).then { |said| expect(said[1]).to eq("done") }
+      sleep 0.5 # longer than -t
+      File.write(gate, "")
+      program.says(/gate H:\S+ (\w+)/).then { |said| expect(said[1]).to eq("done") }
       eventually("another process") { counts("reverse").last.positive? }
       expect(program.stop).to eq(0)
     end
@@ -465,11 +468,13 @@ RSpec.describe "gearman-worker", :runner, :process do
       it "take the #{name} of a whole process group for one" do
         program = started("-w", "2", "-c", "1")
         eventually("two workers") { counts("reverse").last == 2 }
-        2.times { submit("slow", "0.7") }
-        running("slow", 2)
+        2.times { submit("gate", gate) }
+        running("gate", 2)
         Process.kill(name, -program.pid)
+        program.says(/(?:told to stop: 1 running job .*){2}/m)
+        File.write(gate, "")
         expect(program.status).to eq(0)
-        expect(program.output.scan(/slow H:\S+ done/).size).to eq(2)
+        expect(program.output.scan(/gate H:\S+ done/).size).to eq(2)
       end
     end
 

@@ -158,8 +158,9 @@ class FakeJobServer
 
   attr_reader :host, :port
 
-  # Without a version, it answers no text. The first connections may be reset at once.
-  def initialize(port: JobServers.free_port, version: "1.1.20", resets: 0)
+  # A worker asks servers before 2.0 once a second for scheduled jobs. Without a version, it answers no text. The first
+  # connections may be reset at once.
+  def initialize(port: JobServers.free_port, version: "2.0.1", resets: 0)
     @host = "127.0.0.1"
     @port = port
     @listener = TCPServer.new(host, port)

@@ -45,11 +45,7 @@ module WorkerProgram
 
     # Waits until it has said something; returns the match.
     def says(pattern, patience: JobServers::PATIENCE)
-      JobServers.eventually("#{pattern.inspect} in what gearman-worker says", patience: patience) do
-        pattern.match(output)
-      end
-    rescue RuntimeError => e
-      raise "#{e.message}, but only:\n#{output}#{errors}"
+      eventually("#{pattern.inspect} in what gearman-worker says", patience) { pattern.match(output) }
     end
 
     def signal(name)
@@ -59,7 +55,7 @@ module WorkerProgram
 
     # Waits for its end; returns the status.
     def status(patience: JobServers::PATIENCE)
-      JobServers.eventually("the end of gearman-worker", patience: patience) { ended? }
+      eventually("the end of gearman-worker", patience) { ended? }
       @ended.exitstatus || @ended.termsig.to_s
     end
 
@@ -86,6 +82,12 @@ module WorkerProgram
     end
 
     private
+
+    def eventually(what, patience, &block)
+      JobServers.eventually(what, patience: patience, &block)
+    rescue RuntimeError => e
+      raise "#{e.message}; it has said:\n#{output}#{errors}"
+    end
 
     def ended?
       @ended ||= Process.wait2(@pid, Process::WNOHANG)&.last
