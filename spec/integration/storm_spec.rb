@@ -59,11 +59,6 @@ JobServers.describe "an interruption storm", :process, :quiet do
     threads.each { |thread| thread.join(JobServers::PATIENCE) or raise "a thread does not end\n#{Storm.dump}" }
   end
 
-  def expect_no_harm(least)
-    expect(storm.wrong).to eq({})
-    expect(storm.right.slice(*least.keys)).to match(least.transform_values { |count| be >= count })
-  end
-
   # Every handle that was returned is that of the job of the call.
   def expect_handles_to_be_right
     keeper = wire.request(:can_do, "keep")
@@ -95,7 +90,7 @@ JobServers.describe "an interruption storm", :process, :quiet do
       timed = Array.new(15) { timed_thread(2 * time) }
       raised = Array.new(15) { raised_thread(interruption) }
       killed = Array.new(10) { Thread.new { storm.blow(:kill) } }
-      until storm.enough?(340, :raise, :timeout, :kill)
+      until storm.enough?({ raise: 340, timeout: 340, kill: 340 }, { peaceful: 100, raise: 50, timeout: 50, kill: 50 })
         raised.sample.raise(interruption)
         victim = rand(killed.size)
         killed[victim].kill.join
@@ -105,7 +100,7 @@ JobServers.describe "an interruption storm", :process, :quiet do
       end
       join_all(peaceful + timed + raised + killed)
     end
-    expect_no_harm(peaceful: 100, raise: 50, timeout: 50, kill: 50)
+    expect(storm.wrong).to eq({})
     expect_handles_to_be_right
     expect_nothing_left_over(descriptors)
   end
@@ -124,7 +119,7 @@ JobServers.describe "an interruption storm", :process, :quiet do
           end
         end
         stopped = Array.new(100) { top.async { storm.blow(:kill) } }
-        until storm.enough?(500, :timeout, :kill)
+        until storm.enough?({ timeout: 500, kill: 500 }, { peaceful: 100, timeout: 50, kill: 50 })
           sleep(rand * time / 50)
           5.times do
             victim = rand(stopped.size)
@@ -137,7 +132,7 @@ JobServers.describe "an interruption storm", :process, :quiet do
         (fibers + stopped).each(&:wait)
       end
     end
-    expect_no_harm(peaceful: 100, timeout: 50, kill: 50)
+    expect(storm.wrong).to eq({})
     expect_handles_to_be_right
     expect_nothing_left_over(descriptors)
   end
@@ -155,13 +150,13 @@ JobServers.describe "an interruption storm", :process, :quiet do
     time = storm.seconds_a_call * 20
     Storm.within(limit) do
       threads = Array.new(10) { raised_thread(interruption, &connecting) }
-      until storm.enough?(1000, :raise)
+      until storm.enough?({ raise: 1000 }, { raise: 50 })
         threads.sample.raise(interruption)
         sleep(rand * time / 5)
       end
       join_all(threads)
     end
-    expect_no_harm(raise: 50)
+    expect(storm.wrong).to eq({})
     expect_nothing_left_over(descriptors)
   end
 
@@ -175,7 +170,7 @@ JobServers.describe "an interruption storm", :process, :quiet do
     Storm.within(limit) do
       threads = Array.new(20) { Thread.new { storm.blow(:raise, failures) } }
       closed = 0
-      until closed == 500 || storm.enough?(2000, :raise)
+      until closed >= 500 && storm.enough?({ raise: 100 }, { raise: 50 })
         sleep(rand * time / 5)
         if (closed += 1) % 20 == 0
           client.close
@@ -185,8 +180,7 @@ JobServers.describe "an interruption storm", :process, :quiet do
       end
       join_all(threads)
     end
-    expect_no_harm(raise: 50)
-    expect(storm.struck[:raise]).to be > 100
+    expect(storm.wrong).to eq({})
     expect_handles_to_be_right
     expect_nothing_left_over(descriptors)
   end

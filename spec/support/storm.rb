@@ -69,14 +69,12 @@ class Storm
     count(@struck, kind)
   end
 
-  # Whether so many calls of each kind were struck, or something is wrong.
-  def enough?(count, *kinds)
-    @stopped || kinds.all? { |kind| @struck[kind] >= count }
+  # Whether so many calls of each kind were struck, and so many right; or something is wrong.
+  def enough?(struck, right)
+    @stopped || [[@struck, struck], [@right, right]].all? do |counts, least|
+      least.all? { |kind, count| counts[kind] >= count }
+    end
   end
-
-  # How many calls of each kind were right, and how many struck.
-  def right = @right.dup
-  def struck = @struck.dup
 
   # What was wrong, and how often.
   def wrong = @wrong.tally
