@@ -31,6 +31,13 @@ class RailsVersions
     results.values.all?
   end
 
+  # Whether the README's guide works with the newest version.
+  def follow_guide
+    environment = environment_of(@newest)
+    command = [*BUNDLE, "exec", "rspec", "--tag", "guide", "spec/rails/readme_spec.rb"]
+    Bundler.with_unbundled_env { install(environment) && system(environment, *command, chdir: ROOT) }
+  end
+
   # How many examples there are under the newest version.
   def count
     environment = environment_of(@newest)

@@ -33,13 +33,28 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
   def shop = File.join(folder, "shop")
 
   # Runs a line of the README. One that ends in & goes on in the background.
-  def run_step(line)
+  def run_step(line, folder = shop)
     if line.end_with?("&")
       streams = { in: File::NULL, %i[out err] => log }
       return (@background ||= []) << spawn(environment, line.chomp("&"), chdir: shop, pgroup: true, **streams)
     end
-    output, status = Open3.capture2e(environment, line, chdir: shop, stdin_data: "")
+    output, status = Open3.capture2e(environment, line, chdir: folder, stdin_data: "")
     raise "#{line} fails:\n#{output}" unless status.success?
+  end
+
+  # What the README says to put into a file.
+  define_method(:settle) do
+    path = File.join(shop, setting_file)
+    File.write(path, File.read(path).sub(/^end\s*\z/, "#{setting}\\0"))
+  end
+
+  def expect_a_mail
+    mail = eventually("a mail; the worker says: #{File.read(log)}") do
+      text = Dir.glob(File.join(shop, "tmp/mails/*")).map { |path| File.read(path) }.join
+      text if text.include?("Welcome#hello")
+    end
+    expect(mail).to include("To: to@example.org", "Subject: Hello")
+    eventually("the job to be done") { server.admin("status").match?(/^(mailers|default)\t0\t0\t[1-9]/) }
   end
 
   def create_application(*options)
@@ -80,15 +95,38 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
   it "ends with a mail delivered by gearman-worker" do
     create_application(*small)
     add_to_bundle
-    path = File.join(shop, setting_file)
-    File.write(path, File.read(path).sub(/^end\s*\z/, "#{setting}\\0"))
+    settle
     steps.drop(2).each { |line| run_step(line) }
+    expect_a_mail
+  end
 
-    mail = eventually("a mail; the worker says: #{File.read(log)}") do
-      text = Dir.glob(File.join(shop, "tmp/mails/*")).map { |path| File.read(path) }.join
-      text if text.include?("Welcome#hello")
+  # Some gems are compiled, which takes minutes: rake spec:guide.
+  context "word for word, with the gems that RubyGems has today", :guide do
+    let(:own) { File.join(folder, "gems") }
+    let(:environment) do
+      { "GEARMAN_SERVERS" => server.address, "GEM_HOME" => own, "HOME" => folder, "BUNDLE_GEMFILE" => nil,
+        "PATH" => [File.join(own, "bin"), ENV.fetch("PATH")].join(File::PATH_SEPARATOR) }
     end
-    expect(mail).to include("To: to@example.org", "Subject: Hello")
-    eventually("the job to be done") { server.admin("status").match?(/^(mailers|default)\t0\t0\t[1-9]/) }
+
+    # This library as it will be published, which nothing else of the bundle has: Bundler takes what is installed.
+    def publish
+      root = File.expand_path("../..", __dir__)
+      package = File.join(folder, "gearman-native.gem")
+      run_step("gem build --quiet gearman-native.gemspec --output #{package}", root)
+      run_step("gem install --no-document #{package}", folder)
+    end
+
+    it "ends with a mail delivered by gearman-worker" do
+      Bundler.with_unbundled_env do
+        run_step("gem install --no-document rails --version #{Gem.loaded_specs["railties"].version}", folder)
+        publish
+        run_step(steps.first.delete_suffix(" && cd shop"), folder)
+        steps[1..].each_with_index do |line, index|
+          settle if index == 2
+          run_step(line)
+        end
+      end
+      expect_a_mail
+    end
   end
 end
