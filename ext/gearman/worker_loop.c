@@ -34,10 +34,10 @@ typedef enum {
 
 typedef struct {
     server_state state;
-    unsigned owed;   /* answers to grabs that are still to be read */
-    unsigned storm;  /* NOOPs in a row that brought no job and came at once */
-    bool timed;      /* tells nobody when a scheduled job is due */
-    bool looked;     /* is asked because one may be due: a single grab tells */
+    unsigned owed;  /* answers to grabs that are still to be read */
+    unsigned storm; /* NOOPs in a row that brought no job and came at once */
+    bool timed;     /* tells nobody when a scheduled job is due */
+    bool looked; /* was last asked because one may be due: a single grab tells, and work is not to be expected soon */
     bool connecting; /* another thread connects it, and wakes the loop then */
     gm_deadline asked_at, answer_time, asleep_since, ask_at, not_before, connect_at;
     gm_deadline probed_at; /* when it was last asked for an echo */
@@ -372,7 +372,6 @@ static bool grab(worker_loop *loop, long index, VALUE channel)
     uint64_t start = gm_channel_queued(channel);
     server_entry *server = &loop->servers[index];
     queue_grabs(loop, index, channel, loop->once || server->scheduled_first || server->looked ? 1 : loop->prefetch);
-    server->looked = false;
     return flush(loop, index, channel, start);
 }
 
@@ -595,6 +594,7 @@ static void work(VALUE self, worker_loop *loop, long index, VALUE channel, const
 {
     server_entry *server = &loop->servers[index];
     server->state = AWAKE;
+    server->looked = false;
     server->storm = 0;
     server->busy = true;
     if (server->scheduled_first) server->scheduled_more = is_scheduled(self, loop, reply->parts[1]);
@@ -706,6 +706,7 @@ static void woken(worker_loop *loop, long index)
     server_entry *server = &loop->servers[index];
     gm_deadline now = gm_now();
     server->state = AWAKE;
+    server->looked = false;
     server->storm = now - server->asleep_since < AT_ONCE + server->answer_time ? server->storm + 1 : 0;
     if (server->storm < STORM) return;
     unsigned doublings = server->storm - STORM < 8 ? server->storm - STORM : 8;
@@ -750,8 +751,10 @@ static void listen_to(worker_loop *loop, long index)
 static bool woken_soon(worker_loop *loop, gm_deadline deadline)
 {
     VALUE channel = channel_at(loop, 0);
-    if (loop->count > 1 || NIL_P(channel) || loop->servers[0].state != ASLEEP || gm_channel_eager(channel))
+    if (loop->count > 1 || NIL_P(channel) || loop->servers[0].state != ASLEEP || loop->servers[0].looked ||
+        gm_channel_eager(channel)) {
         return false;
+    }
     if (gm_earlier(deadline, loop->servers[0].ask_at) - gm_now() < SOON) return false;
     if (gm_channel_await_shortly(channel) == GM_IO_AGAIN) return false;
     take_news(loop, 0, channel);
