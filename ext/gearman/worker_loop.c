@@ -64,6 +64,7 @@ typedef struct {
     bool once;
     bool attentive;          /* somebody has told it something that may still hold */
     bool scheduled;          /* there are functions of scheduled jobs */
+    long due_at;             /* where one was due, so that the other loops are to look, too; -1: nowhere */
     bool has_callbacks;      /* the worker has any of the callbacks below */
     VALUE status;            /* Symbol: what it does */
     VALUE job;               /* the running Job, or nil */
@@ -87,9 +88,9 @@ typedef struct {
 static VALUE cFailure;
 static VALUE sym_preparing, sym_waiting, sym_working;
 static ID id_abilities, id_changed, id_channel_to, id_closing, id_completed, id_dropped_held, id_empty_pipe, id_enabled,
-    id_finish, id_given_back, id_handle_work_message, id_job_dropped, id_log_packet, id_lost, id_on_complete, id_order,
-    id_payload, id_perform, id_quiet, id_reraise, id_retired, id_retry_in, id_scheduled, id_tell_changes, id_timed_p,
-    id_wake_io, id_watch_held;
+    id_finish, id_given_back, id_handle_work_message, id_job_dropped, id_log_packet, id_look_with_all, id_looks,
+    id_lost, id_on_complete, id_order, id_payload, id_perform, id_quiet, id_reraise, id_retired, id_retry_in,
+    id_scheduled, id_tell_changes, id_timed_p, id_wake_io, id_watch_held;
 
 /* The callbacks of Worker::Callbacks: the variable that holds the block, the method that calls it. */
 typedef enum { GRABBED, NOTHING, ASSIGNED, COMPLETED, FAILED, EXCEPTED, CALLBACKS } callback;
@@ -176,6 +177,7 @@ static VALUE loop_initialize(VALUE self, VALUE owner, VALUE worker, VALUE connec
     xfree(loop->servers);
     loop->servers = ZALLOC_N(server_entry, count);
     loop->count = count;
+    loop->due_at = -1;
     loop->turned = gm_now();
     loop->phase = (gm_deadline)(rb_genrand_real() * (double)PHASE) + 10 * GM_MILLISECONDS;
     return self;
@@ -193,6 +195,17 @@ static VALUE loop_attend(VALUE self)
 {
     get(self)->attentive = true;
     return Qnil;
+}
+
+/* call-seq: look(index) -> whether the loop was asleep at that server, which it is to ask for one job now */
+static VALUE loop_look(VALUE self, VALUE index)
+{
+    worker_loop *loop = get(self);
+    long i = NUM2LONG(index);
+    if (i >= loop->count || loop->servers[i].state != ASLEEP) return Qfalse;
+    loop->servers[i].state = AWAKE;
+    loop->servers[i].looked = true;
+    return Qtrue;
 }
 
 static bool stopping(worker_loop *loop)
@@ -375,12 +388,18 @@ static bool grab(worker_loop *loop, long index, VALUE channel)
     return flush(loop, index, channel, start);
 }
 
-/* Jobs are scheduled for full seconds of the clock on the wall: this loop's moment in the next one. */
+/* Jobs are scheduled for its full seconds. */
+static struct timespec wall_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now;
+}
+
+/* This loop's moment in the next second. */
 static gm_deadline next_moment(const worker_loop *loop)
 {
-    struct timespec wall;
-    clock_gettime(CLOCK_REALTIME, &wall);
-    gm_deadline wait = loop->phase - wall.tv_nsec;
+    gm_deadline wait = loop->phase - wall_clock().tv_nsec;
     return gm_now() + (wait > 0 ? wait : wait + SECONDS);
 }
 
@@ -438,14 +457,24 @@ static VALUE handle_message(VALUE data)
     return rb_funcall(what->worker, id_handle_work_message, 3, what->type, what->body, what->connection);
 }
 
+static VALUE have_others_look(VALUE data)
+{
+    worker_loop *loop = (worker_loop *)data;
+    VALUE index = LONG2NUM(loop->due_at);
+    loop->due_at = -1;
+    return rb_funcall(loop->worker, id_look_with_all, 1, index);
+}
+
 /*
  * Calls what runs user code. What it raises leaves the job unanswered: the server gives it to another worker, and not
  * to another loop of this one.
  */
 static VALUE call_user(worker_loop *loop, VALUE channel, VALUE (*function)(VALUE), VALUE data)
 {
-    int state;
-    VALUE result = rb_protect(function, data, &state);
+    int state = 0;
+    VALUE result = Qnil;
+    if (loop->due_at >= 0) rb_protect(have_others_look, (VALUE)loop, &state);
+    if (!state) result = rb_protect(function, data, &state);
     if (!state) return result;
     rb_funcall(loop->worker, id_finish, 0);
     loop->dropped += send_held(loop); /* the answers of jobs before; logging here could lose what is raised */
@@ -594,9 +623,10 @@ static void work(VALUE self, worker_loop *loop, long index, VALUE channel, const
 {
     server_entry *server = &loop->servers[index];
     server->state = AWAKE;
-    server->looked = false;
     server->storm = 0;
     server->busy = true;
+    if (server->looked) loop->due_at = index;
+    server->looked = false;
     if (server->scheduled_first) server->scheduled_more = is_scheduled(self, loop, reply->parts[1]);
     loop->jobs_in_turn++;
     gm_channel_set_busy(channel, true);
@@ -786,7 +816,16 @@ static gm_deadline probe(worker_loop *loop, long index)
     return now + patience;
 }
 
-/* Takes what idle servers say, and wakes those that may have scheduled jobs by now. */
+/* Whether another loop of the worker has looked for scheduled jobs of a server in this second. */
+static bool another_has_looked(worker_loop *loop, long index)
+{
+    VALUE looks = rb_ivar_get(loop->worker, id_looks), second = LL2NUM(wall_clock().tv_sec);
+    if (rb_ary_entry(looks, index) == second) return true;
+    rb_ary_store(looks, index, second);
+    return false;
+}
+
+/* Takes what idle servers say, and wakes those that may have scheduled jobs by now: one loop of the worker looks. */
 static void look_around(worker_loop *loop)
 {
     gm_deadline now = gm_now();
@@ -794,8 +833,12 @@ static void look_around(worker_loop *loop)
         listen_to(loop, i);
         server_entry *server = &loop->servers[i];
         if (server->state != ASLEEP || now < server->ask_at) continue;
-        server->state = AWAKE;
         server->looked = true;
+        if (another_has_looked(loop, i)) {
+            server->ask_at = next_moment(loop);
+        } else {
+            server->state = AWAKE;
+        }
     }
 }
 
@@ -1038,6 +1081,8 @@ void Init_gearman_worker_loop(void)
     id_reraise = rb_intern("@reraise");
     id_retired = rb_intern("@retired");
     id_scheduled = rb_intern("@scheduled");
+    id_look_with_all = rb_intern("look_with_all");
+    id_looks = rb_intern("@looks");
     id_wake_io = rb_intern("@wake_io");
     id_watch_held = rb_intern("watch_held");
     sym_preparing = ID2SYM(rb_intern("preparing"));
@@ -1061,6 +1106,7 @@ void Init_gearman_worker_loop(void)
     rb_define_method(cWorkerLoop, "configure", loop_configure, 5);
     rb_define_method(cWorkerLoop, "run", loop_run, 2);
     rb_define_method(cWorkerLoop, "attend", loop_attend, 0);
+    rb_define_method(cWorkerLoop, "look", loop_look, 1);
     rb_define_method(cWorkerLoop, "running", loop_running, 0);
     rb_define_method(cWorkerLoop, "turned_at", loop_turned_at, 0);
     rb_define_method(cWorkerLoop, "status", loop_status, 0);

@@ -173,6 +173,42 @@ RSpec.describe Gearman::Worker, :worker do
       end
     end
 
+    context "in several loops at a server before 2.0" do
+      let(:version) { "1.1.20" }
+      let(:options) { { concurrency: 2 } }
+      let(:other) { fake.accept.tap { |peer| peer.receive_until(:grab_job_uniq) } }
+      let(:peers) { [peer, other.tap { |peer| fall_asleep(peer) }] }
+
+      # The connections that have grabbed, once there are so many.
+      def grabbing(count)
+        grabbed = []
+        eventually("#{count} grabs") do
+          peers.each { |peer| grabbed << peer if peer.any? && peer.receive == [:grab_job_uniq] }
+          grabbed.uniq.size == count
+        end
+        grabbed.uniq
+      end
+
+      it "grabs in one of them each second" do
+        peers.each { |peer| peer.answer(:grab_job_uniq) { [:no_job] } }
+        grabs = -> { peers.sum { |peer| peer.counts[:grab_job_uniq] } }
+        before = grabs.call
+        took = seconds { sleep 4 }
+        expect(grabs.call - before).to be_between(2, took + 2)
+      end
+
+      it "grabs in the others, too, when there is a job" do
+        took = Array.new(3) do
+          first, = grabbing(1)
+          assign(to: first)
+          time = seconds { expect(grabbing(2).size).to eq(2) }
+          peers.each { |peer| peer.respond(:no_job) }
+          time
+        end
+        expect(took.min).to be < 0.5
+      end
+    end
+
     it "does not take an ERROR or another packet for a NOOP" do
       peer.respond(:error, "JOB_NOT_FOUND", "too late").respond(:echo_res, "x")
       eventually("the log", patience: 0.5) { log.string.include?("JOB_NOT_FOUND") }

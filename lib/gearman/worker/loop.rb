@@ -206,6 +206,13 @@ module Gearman
         @loop&.close
       end
 
+      # Has it ask a server for a job if it is asleep there.
+      #
+      # @param index [Integer] which of the servers
+      def look(index)
+        @pipe_writer.write_nonblock(".", exception: false) if @loop&.look(index)
+      end
+
       # Works in a trap, too.
       def wake
         @loop&.attend
