@@ -179,7 +179,7 @@ static VALUE loop_initialize(VALUE self, VALUE owner, VALUE worker, VALUE connec
     loop->count = count;
     loop->due_at = -1;
     loop->turned = gm_now();
-    loop->phase = (gm_deadline)(rb_genrand_real() * (double)PHASE) + 10 * GM_MILLISECONDS;
+    loop->phase = (gm_deadline)(rb_genrand_real() * (double)PHASE) + 20 * GM_MILLISECONDS;
     return self;
 }
 
@@ -380,20 +380,25 @@ static VALUE loop_send_held(VALUE self)
     return Qtrue;
 }
 
-static bool grab(worker_loop *loop, long index, VALUE channel)
-{
-    uint64_t start = gm_channel_queued(channel);
-    server_entry *server = &loop->servers[index];
-    queue_grabs(loop, index, channel, loop->once || server->scheduled_first || server->looked ? 1 : loop->prefetch);
-    return flush(loop, index, channel, start);
-}
-
 /* Jobs are scheduled for its full seconds. */
 static struct timespec wall_clock(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return now;
+}
+
+/* The second in which any loop of the worker has last looked for scheduled jobs of each server. */
+static VALUE looks(const worker_loop *loop) { return rb_ivar_get(loop->worker, id_looks); }
+static VALUE this_second(void) { return LL2NUM(wall_clock().tv_sec); }
+
+static bool grab(worker_loop *loop, long index, VALUE channel)
+{
+    uint64_t start = gm_channel_queued(channel);
+    server_entry *server = &loop->servers[index];
+    queue_grabs(loop, index, channel, loop->once || server->scheduled_first || server->looked ? 1 : loop->prefetch);
+    if (server->looked) rb_ary_store(looks(loop), index, this_second());
+    return flush(loop, index, channel, start);
 }
 
 /* This loop's moment in the next second. */
@@ -816,15 +821,6 @@ static gm_deadline probe(worker_loop *loop, long index)
     return now + patience;
 }
 
-/* Whether another loop of the worker has looked for scheduled jobs of a server in this second. */
-static bool another_has_looked(worker_loop *loop, long index)
-{
-    VALUE looks = rb_ivar_get(loop->worker, id_looks), second = LL2NUM(wall_clock().tv_sec);
-    if (rb_ary_entry(looks, index) == second) return true;
-    rb_ary_store(looks, index, second);
-    return false;
-}
-
 /* Takes what idle servers say, and wakes those that may have scheduled jobs by now: one loop of the worker looks. */
 static void look_around(worker_loop *loop)
 {
@@ -834,7 +830,7 @@ static void look_around(worker_loop *loop)
         server_entry *server = &loop->servers[i];
         if (server->state != ASLEEP || now < server->ask_at) continue;
         server->looked = true;
-        if (another_has_looked(loop, i)) {
+        if (rb_ary_entry(looks(loop), i) == this_second()) {
             server->ask_at = next_moment(loop);
         } else {
             server->state = AWAKE;
@@ -1082,7 +1078,7 @@ void Init_gearman_worker_loop(void)
     id_retired = rb_intern("@retired");
     id_scheduled = rb_intern("@scheduled");
     id_look_with_all = rb_intern("look_with_all");
-    id_looks = rb_intern("@looks");
+    id_looks = rb_intern("@__looks");
     id_wake_io = rb_intern("@wake_io");
     id_watch_held = rb_intern("watch_held");
     sym_preparing = ID2SYM(rb_intern("preparing"));

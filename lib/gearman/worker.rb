@@ -93,7 +93,7 @@ module Gearman
       @runs = 0
       @wrappers = []
       @error_handlers = []
-      @looks = []
+      @__looks = []
       @mutex = Mutex.new
       @ended = ConditionVariable.new
       servers = job_servers || ConnectionPool.default_servers
@@ -538,8 +538,7 @@ module Gearman
       @loops&.each(&:wake) # nil: a subclass has more to do before it is initialized
     end
 
-    # Called by a loop that has found a job when it looked for scheduled ones. @looks has the second in which one of the
-    # loops last looked at each server.
+    # Called by a loop that has found a job when it looked for scheduled ones.
     def look_with_all(index)
       @loops.each { |loop| loop.look(index) }
     end

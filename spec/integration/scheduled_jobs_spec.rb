@@ -101,6 +101,31 @@ RSpec.describe Gearman::Worker, :worker do
       expect(peer.counts.values_at(:can_do, :cant_do)).to eq([1, 0])
     end
 
+    it "is a grab for each of them a second, though the loop that grabs has a job of another" do
+      servers = [job_server, start_fake_job_server(version: version)]
+      grabs = []
+      due = false
+      gate = Queue.new
+      servers.each do |server|
+        server.answer(:grab_job_uniq) do
+          grabs << [server, Process.clock_gettime(Process::CLOCK_MONOTONIC)]
+          due ? (due = false) || [:job_assign_uniq, "H:1", "f", "", ""] : [:no_job]
+        end
+      end
+      run_worker(servers, { "f" => ->(*) { gate.pop } }, { concurrency: 2 })
+      took = Array.new(3) do
+        sleep 1.5
+        grabs.clear
+        due = true
+        eventually("a job") { gate.num_waiting == 1 }
+        one, at = grabs.first
+        other = eventually("the other server") { grabs.find { |server, _| server != one } }
+        gate << true
+        other.last - at
+      end
+      expect(took.min).to be < 0.5
+    end
+
     context "when they let functions take turns" do
       let(:version) { "2.0.1" }
 

@@ -222,6 +222,10 @@ RSpec.describe Gearman::Runner::CLI do
     3.times { check.tick }
     expect(threads.call).to eq([])
     sleep 1.1
+    allow(Thread).to receive(:new).and_raise(ThreadError).once
+    check.tick
+    allow(Thread).to receive(:new).and_call_original
+    sleep 1.1
     3.times { check.tick }
     eventually("a look") { threads.call.map(&:status) == ["sleep"] }
     sleep 1.1

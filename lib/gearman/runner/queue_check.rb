@@ -29,6 +29,8 @@ module Gearman
 
         put_off
         @thread = Thread.new { look }
+      rescue ThreadError => e # too many threads: that may pass
+        Gearman.logger.debug { "the queues are not looked at: #{e.message}" }
       end
 
       # Warns once of each queue, and again when it was served in between.
