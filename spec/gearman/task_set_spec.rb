@@ -150,16 +150,18 @@ RSpec.describe Gearman::TaskSet, :quiet do
           end
         end
       end
-      waits = in_child do
+      fewest = in_child do
         client = Gearman::Client.new(server.address)
-        Array.new(5) do # what keeps the machine busy keeps results apart
+        waits = []
+        until waits.size == 15 || waits.any? { |count| count < 80 } # what keeps the machine busy keeps results apart
           set = described_class.new(client)
           200.times { |index| set.add_task(Gearman::Task.new("f", index.to_s)) }
           before = waits_of_thread
-          set.wait(20) ? waits_of_thread - before : raise("a task has failed")
+          waits << (set.wait(20) ? waits_of_thread - before : raise("a task has failed"))
         end
+        waits.min
       end
-      expect(waits.min).to be < 80
+      expect(fewest).to be < 80
     end
 
     it "does not collect answers for long that come one by one while others take their time" do
