@@ -34,10 +34,10 @@ typedef enum {
 
 typedef struct {
     server_state state;
-    unsigned owed;  /* answers to grabs that are still to be read */
-    unsigned storm; /* NOOPs in a row that brought no job and came at once */
-    bool timed;     /* tells nobody when a scheduled job is due */
-    bool looked; /* was last asked because one may be due: a single grab tells, and work is not to be expected soon */
+    unsigned owed;   /* answers to grabs that are still to be read */
+    unsigned storm;  /* NOOPs in a row that brought no job and came at once */
+    bool timed;      /* tells nobody when a scheduled job is due */
+    bool looked;     /* was last asked because one may be due: a single grab tells, and no work is expected soon */
     bool connecting; /* another thread connects it, and wakes the loop then */
     gm_deadline asked_at, answer_time, asleep_since, ask_at, not_before, connect_at;
     gm_deadline probed_at; /* when it was last asked for an echo */

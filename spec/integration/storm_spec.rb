@@ -170,7 +170,7 @@ JobServers.describe "an interruption storm", :process, :quiet do
     Storm.within(limit) do
       threads = Array.new(20) { Thread.new { storm.blow(:raise, failures) } }
       closed = 0
-      until closed >= 500 && storm.enough?({ raise: 100 }, { raise: 50 })
+      until closed >= 500 && storm.enough?({ raise: 101 }, { raise: 50 })
         sleep(rand * time / 5)
         if (closed += 1) % 20 == 0
           client.close

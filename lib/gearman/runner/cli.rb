@@ -122,11 +122,11 @@ module Gearman
         recycled = configuration.max_jobs || configuration.max_memory
         kind = configuration.processes > 1 || recycled ? Cluster : Single
         queue_check = QueueCheck.new(configuration)
-        announce = lambda do |state|
+        each_second = lambda do |state|
           announce(state)
           queue_check.tick
         end
-        kind.new(configuration, signals: signals, announce: announce, &let_go)
+        kind.new(configuration, signals: signals, announce: each_second, &let_go)
       end
 
       # Called each second. A worker without a server is ready, too: to start it again would help nobody.

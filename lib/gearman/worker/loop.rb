@@ -210,7 +210,7 @@ module Gearman
       #
       # @param index [Integer] which of the servers
       def look(index)
-        @pipe_writer.write_nonblock(".", exception: false) if @loop&.look(index)
+        wake if @loop&.look(index)
       end
 
       # Works in a trap, too.
