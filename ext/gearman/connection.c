@@ -1,5 +1,4 @@
 #include "connection.h"
-#include "task.h"
 
 /*
  * Gearman::Connection: one server, and the channels to it. How a socket is opened, and when again, is
@@ -12,7 +11,8 @@
 /* How often late packets are read: a server that goes on talking is alive. */
 enum { LATE_READS = 64, MAX_CHANNELS = 64 };
 
-static ID id_channels, id_fresh, id_get_connection, id_of_task, id_open_channel, id_released, id_waiting;
+static VALUE cConnection;
+static ID id_channels, id_fresh, id_open_channel, id_released, id_waiting;
 
 /* Whether an idle channel that was silent for a while can carry another conversation. Late packets are dropped. */
 static VALUE alive(VALUE channel)
@@ -66,6 +66,8 @@ static bool awaited(VALUE self, VALUE channels)
     return RARRAY_LEN(channels) > 1 && RTEST(rb_ivar_get(self, id_waiting));
 }
 
+bool gm_connection_p(VALUE value) { return RTEST(rb_obj_is_kind_of(value, cConnection)); }
+
 VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
 {
     VALUE channels = rb_ivar_get(self, id_channels);
@@ -112,9 +114,7 @@ void gm_connection_release(VALUE self, VALUE channel)
 
 typedef struct {
     VALUE self, channel;
-    VALUE bytes;   /* what exchange() sends */
-    VALUE task;    /* what submit() submits */
-    gm_task *read; /* of that task */
+    VALUE bytes; /* what exchange() sends */
     gm_deadline deadline;
 } conversation;
 
@@ -145,47 +145,6 @@ static VALUE connection_exchange(int argc, VALUE *argv, VALUE self)
     talk.channel = gm_connection_lease(self, gm_deadline_in(timeout));
     talk.deadline = gm_deadline_in(timeout);
     return rb_ensure(exchange, (VALUE)&talk, end_conversation, (VALUE)&talk);
-}
-
-static VALUE submit(VALUE data)
-{
-    conversation *talk = (conversation *)data;
-    gm_slice parts[GM_MAX_ARGUMENTS];
-    size_t count = gm_task_parts(talk->read, parts);
-    uint64_t start = gm_channel_queued(talk->channel);
-    gm_channel_queue(talk->channel, talk->read->command, parts, count, 0);
-    GM_TASK_GUARD(*talk->read);
-    gm_reply reply;
-    gm_io result = gm_channel_flush(talk->channel, start, talk->deadline, GM_NEVER, true);
-    if (result == GM_IO_OK) result = gm_channel_receive_own(talk->channel, &reply, 1, talk->deadline);
-    if (result == GM_IO_OK) {
-        if (reply.packet.command == GM_JOB_CREATED) {
-            return gm_task_note_handle(talk->task, reply.parts[0]) ? Qnil : gm_str_new(reply.parts[0]);
-        }
-        VALUE code = gm_str_new(reply.parts[0]), text = gm_str_new(reply.parts[1]);
-        rb_exc_raise(rb_funcall(gm_eRefusedError, id_of_task, 3, code, text, talk->read->func));
-    }
-    if (gm_channel_sent(talk->channel) > start) gm_channel_raise_in_doubt(talk->channel, result == GM_IO_TIMEOUT);
-    if (result == GM_IO_TIMEOUT) gm_channel_raise_timeout(talk->channel);
-    gm_channel_raise_unsent(talk->channel);
-}
-
-/*
- * call-seq: Connection.submit(pool, task, timeout) { |stand_in| } -> String or nil
- *
- * Submits a background or scheduled task to the server that the pool has for it, as a conversation of its own. Returns
- * the handle if the task has to be told. Raises ServerDownException or SocketTimeoutError when nothing was sent,
- * NetworkError when the outcome is unknown. Where the pool has anything else than a Connection, the block is asked.
- */
-static VALUE connection_s_submit(VALUE klass, VALUE pool, VALUE task, VALUE timeout)
-{
-    gm_task read = gm_task_read(task);
-    VALUE self = rb_funcall(pool, id_get_connection, 1, read.unique);
-    if (!RTEST(rb_obj_is_kind_of(self, klass))) return rb_yield(self);
-    conversation talk = {.self = self, .task = task, .deadline = gm_deadline_in(timeout)};
-    talk.channel = gm_connection_lease(self, talk.deadline);
-    talk.read = &read;
-    return rb_ensure(submit, (VALUE)&talk, end_conversation, (VALUE)&talk);
 }
 
 /* call-seq: idle? -> whether a channel can be leased at once */
@@ -238,15 +197,13 @@ void Init_gearman_connection(void)
 {
     id_channels = rb_intern("@channels");
     id_fresh = rb_intern("@fresh");
-    id_get_connection = rb_intern("get_connection");
     id_open_channel = rb_intern("open_channel");
-    id_of_task = rb_intern("of_task");
     id_released = rb_intern("channel_released");
     id_waiting = rb_intern("@waiting");
-    VALUE cConnection = rb_define_class_under(gm_mGearman, "Connection", rb_cObject);
+    cConnection = rb_define_class_under(gm_mGearman, "Connection", rb_cObject);
+    rb_gc_register_mark_object(cConnection);
     /* Sockets to one server, unless there is no end to the wait for one of them. */
     rb_define_const(cConnection, "MAX_CHANNELS", INT2FIX(MAX_CHANNELS));
-    rb_define_singleton_method(cConnection, "submit", connection_s_submit, 3);
     rb_define_method(cConnection, "exchange", connection_exchange, -1);
     rb_define_method(cConnection, "idle?", connection_idle_p, 0);
     rb_define_method(cConnection, "lease", connection_lease, -1);

@@ -5,7 +5,8 @@
  * its server: nil (not asked yet), true or false.
  */
 
-static ID id_back_p, id_counter, id_is_healthy, id_reason, id_refused_p, id_servers, id_to_host_port, id_up, id_due_p;
+static ID id_back_p, id_counter, id_due_p, id_get_connection, id_is_healthy, id_reason, id_refused_p, id_servers,
+    id_to_host_port, id_up;
 
 /* Where `key` lies on `server`: the highest of all servers has it (rendezvous hashing, FNV-1a, mixed). */
 static uint64_t weight(VALUE key, VALUE server)
@@ -127,10 +128,17 @@ static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
              rb_ary_join(names, rb_str_new_cstr(", ")));
 }
 
+VALUE gm_pool_connection(VALUE pool, VALUE unique, gm_deadline deadline)
+{
+    if (deadline == GM_NEVER) return rb_funcall(pool, id_get_connection, 1, unique);
+    return rb_funcall(pool, id_get_connection, 2, unique, gm_seconds_until(deadline));
+}
+
 void Init_gearman_connection_pool(void)
 {
     id_back_p = rb_intern("back?");
     id_counter = rb_intern("@server_counter");
+    id_get_connection = rb_intern("get_connection");
     id_is_healthy = rb_intern("is_healthy?");
     id_reason = rb_intern("@reason");
     id_refused_p = rb_intern("refused?");

@@ -1,8 +1,8 @@
 #include "native.h"
 
 VALUE gm_mGearman;
-VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
-VALUE gm_eNoJobServersError, gm_eRefusedError, gm_eServerDownException;
+VALUE gm_eError, gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
+VALUE gm_eJobQueueError, gm_eNoJobServersError, gm_eRefusedError, gm_eServerDownException;
 
 /* As rb_enc_str_asciionly_p, without asking the String for its encoding first. */
 static bool ascii_only(gm_slice bytes)
@@ -82,10 +82,12 @@ static VALUE error_class(const char *name)
 void Init_gearman_native(void)
 {
     gm_mGearman = rb_define_module("Gearman");
+    gm_eError = error_class("Error");
     gm_eInvalidArgsError = error_class("InvalidArgsError");
     gm_eProtocolError = error_class("ProtocolError");
     gm_eNetworkError = error_class("NetworkError");
     gm_eSocketTimeoutError = error_class("SocketTimeoutError");
+    gm_eJobQueueError = error_class("JobQueueError");
     gm_eNoJobServersError = error_class("NoJobServersError");
     gm_eRefusedError = error_class("RefusedError");
     gm_eServerDownException = error_class("ServerDownException");

@@ -26,8 +26,8 @@ static inline int rb_io_descriptor(VALUE io)
 #endif
 
 extern VALUE gm_mGearman;
-extern VALUE gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
-extern VALUE gm_eNoJobServersError, gm_eRefusedError, gm_eServerDownException;
+extern VALUE gm_eError, gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
+extern VALUE gm_eJobQueueError, gm_eNoJobServersError, gm_eRefusedError, gm_eServerDownException;
 
 /* A String with a copy of the bytes: UTF-8 when they are pure ASCII, BINARY otherwise. */
 VALUE gm_str_new(gm_slice bytes);

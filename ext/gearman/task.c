@@ -71,7 +71,8 @@ enum { OPTIONS = sizeof(options) / sizeof(*options) };
 static VALUE cTask, cBackgroundTask;
 static VALUE sym_high, sym_low, sym_normal;
 static VALUE empty; /* the argument of a task that has none */
-static ID id_call, id_get_uniq_hash, id_log_warning, id_own_unique, id_payload, id_run_at, id_shared_unique, id_to_i;
+static ID id_background_p, id_call, id_get_uniq_hash, id_handle_completion, id_log_warning, id_own_unique, id_payload,
+    id_run_at, id_shared_unique, id_successful, id_task_of, id_to_i;
 
 static void task_mark(void *data)
 {
@@ -113,6 +114,8 @@ static inline task_state *get(VALUE self)
     return RTYPEDDATA_DATA(self);
 }
 
+bool gm_task_p(VALUE value) { return rb_typeddata_is_kind_of(value, &task_type); }
+
 static void check(VALUE value) { rb_check_typeddata(value, &task_type); }
 
 static VALUE read_field(VALUE self, task_field field)
@@ -134,6 +137,14 @@ static VALUE write_field(VALUE self, task_field field, VALUE value)
     }
     RB_OBJ_WRITE(self, field < NEAR ? &t->near[field] : &t->far[field - NEAR], value);
     return value;
+}
+
+void gm_task_of(const char *method, VALUE *task, VALUE *other, VALUE opts)
+{
+    VALUE deprecated = rb_const_get(gm_mGearman, rb_intern("Deprecated"));
+    VALUE called = rb_funcall(deprecated, id_task_of, 4, ID2SYM(rb_intern(method)), *task, *other, opts);
+    *task = rb_ary_entry(called, 0);
+    *other = rb_ary_entry(called, 1);
 }
 
 static VALUE task_allocate(VALUE klass)
@@ -304,6 +315,11 @@ static bool is_background(VALUE self)
     return RTEST(read_field(self, BACKGROUND)) || RTEST(read_field(self, SCHEDULE_AT));
 }
 
+bool gm_task_background(VALUE task)
+{
+    return gm_task_p(task) ? is_background(task) : RTEST(rb_funcall(task, id_background_p, 0));
+}
+
 static VALUE task_background_p(VALUE self) { return is_background(self) ? Qtrue : Qfalse; }
 
 /* call-seq: run_at -> Integer or nil */
@@ -385,6 +401,12 @@ static VALUE task_handle_completion(VALUE self, VALUE data)
 {
     get(self)->successful = true;
     return tell(self, ON_COMPLETE, 1, &data);
+}
+
+bool gm_task_complete(VALUE task, VALUE result)
+{
+    rb_funcall(task, id_handle_completion, 1, result);
+    return RTEST(rb_funcall(task, id_successful, 0));
 }
 
 static VALUE task_handle_created(VALUE self, VALUE handle)
@@ -492,13 +514,17 @@ size_t gm_task_parts(const gm_task *task, gm_slice parts[GM_MAX_ARGUMENTS])
 
 void Init_gearman_task(void)
 {
+    id_background_p = rb_intern("background?");
     id_call = rb_intern("call");
     id_get_uniq_hash = rb_intern("get_uniq_hash");
+    id_handle_completion = rb_intern("handle_completion");
     id_log_warning = rb_intern("log_warning");
     id_own_unique = rb_intern("own_unique");
     id_payload = rb_intern("payload");
     id_run_at = rb_intern("run_at");
     id_shared_unique = rb_intern("shared_unique");
+    id_successful = rb_intern("successful");
+    id_task_of = rb_intern("task_of");
     id_to_i = rb_intern("to_i");
     sym_high = ID2SYM(rb_intern("high"));
     sym_low = ID2SYM(rb_intern("low"));

@@ -16,6 +16,21 @@ typedef struct {
  */
 gm_task gm_task_read(VALUE task);
 
+/* Whether it is a Gearman::Task. */
+bool gm_task_p(VALUE value);
+
+/*
+ * Turns what a method was called with that takes a task, and took a function in gearman-ruby 3.0, into the task and
+ * what comes behind it. Raises InvalidArgsError for what is neither. What it returns may act as a task and be none.
+ */
+void gm_task_of(const char *method, VALUE *task, VALUE *other, VALUE opts);
+
+/* Whether nobody waits for the result of a task, or of what acts as one. */
+bool gm_task_background(VALUE task);
+
+/* Tells a task of its result. Returns whether it takes it for successful. */
+bool gm_task_complete(VALUE task, VALUE result);
+
 /* Whether nobody wants to hear of its JOB_CREATED: its class is one of the library's own, and it has no on_created. */
 bool gm_task_plain(VALUE task);
 

@@ -1,3 +1,5 @@
+#include "task_loop.h"
+
 #include "connection.h"
 #include "task.h"
 
@@ -68,6 +70,7 @@ typedef struct {
     gm_deadline late_at;        /* when one of them may be late with the answer to a submission */
 } task_loop;
 
+static VALUE cTaskLoop;
 static VALUE sym_lost, sym_unsent;
 
 static void loop_mark(void *data)
@@ -683,109 +686,108 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
 
 /* A task that runs alone. */
 typedef struct {
-    VALUE klass, connection, tasks, task, channel;
-    VALUE result; /* nil: it has not completed */
+    const gm_lone_task *lone;
+    VALUE task, connection;
+    VALUE channel; /* nil: none is leased any more */
+    VALUE result;  /* nil: it has not completed */
     gm_task *read;
-    gm_deadline patience, create_timeout, limit; /* intervals; until when it may run alone */
+    gm_deadline limit; /* until when it may run alone */
     task_slot slot;
     gm_reply reply;
     bool replied;  /* `reply` is what the loop is to begin with */
-    bool released; /* the channel was given back */
-} lone_task;
+    bool returned; /* nothing was raised */
+} lone_call;
 
-/* Submits the task and waits for its result, until anything else happens. */
-static void submit_alone(lone_task *lone)
+/* Waits for the result of the task, until anything else happens. */
+static void await_result(lone_call *call)
 {
-    gm_slice parts[GM_MAX_ARGUMENTS];
-    size_t count = gm_task_parts(lone->read, parts);
-    gm_channel_queue(lone->channel, lone->read->command, parts, count, 0);
-    GM_TASK_GUARD(*lone->read);
-    lone->slot.open = true;
-    rb_ary_shift(lone->tasks);
-    if (gm_channel_send(lone->channel) != GM_IO_OK) return;
     /* A quick job's result follows its JOB_CREATED at once: one wake for both, unless that is there already. */
     size_t collect = 1;
-    bool quick = lone->slot.plain && !gm_channel_eager(lone->channel);
-    if (quick && gm_channel_fill(lone->channel) == GM_IO_AGAIN) collect = gm_channel_reply_size(lone->channel) + 1;
-    while (gm_channel_receive_own(lone->channel, &lone->reply, collect, lone->limit) == GM_IO_OK) {
-        gm_command command = lone->reply.packet.command;
-        if (command == GM_JOB_CREATED && lone->slot.plain && !gm_is_background(lone->reply.request)) {
-            lone->slot.created = true;
+    bool quick = call->slot.plain && !gm_channel_eager(call->channel);
+    if (quick && gm_channel_fill(call->channel) == GM_IO_AGAIN) collect = gm_channel_reply_size(call->channel) + 1;
+    while (gm_channel_receive_own(call->channel, &call->reply, collect, call->limit) == GM_IO_OK) {
+        gm_command command = call->reply.packet.command;
+        if (command == GM_JOB_CREATED && call->slot.plain && !gm_is_background(call->reply.request)) {
+            call->slot.created = true;
             collect = 1;
             continue;
         }
         if (command == GM_WORK_COMPLETE) {
-            lone->result = gm_str_new(lone->reply.parts[1]);
-            lone->slot.open = false;
+            call->result = gm_str_new(call->reply.parts[1]);
+            call->slot.open = false;
         } else {
-            lone->replied = true;
+            call->replied = true;
         }
         break;
     }
 }
 
-static void release_alone(lone_task *lone)
+static void release_alone(lone_call *call)
 {
-    lone->released = true;
-    gm_connection_release(lone->connection, lone->channel);
+    VALUE channel = call->channel;
+    call->channel = Qnil;
+    gm_connection_release(call->connection, channel);
 }
 
-static VALUE run_alone(VALUE data)
+static VALUE submit_alone(VALUE data)
 {
-    lone_task *lone = (lone_task *)data;
-    submit_alone(lone);
-    if (!lone->slot.open) release_alone(lone);
+    lone_call *call = (lone_call *)data;
+    gm_slice parts[GM_MAX_ARGUMENTS];
+    size_t count = gm_task_parts(call->read, parts);
+    gm_channel_queue(call->channel, call->read->command, parts, count, 0);
+    GM_TASK_GUARD(*call->read);
+    call->slot.open = true;
+    *call->lone->waiting = Qnil;
+    if (gm_channel_send(call->channel) == GM_IO_OK) await_result(call);
+    if (!call->slot.open) release_alone(call);
+    call->returned = true;
     return Qnil;
 }
 
-/* Hands the task over to a loop, and what has happened to it. */
-static void go_on(lone_task *lone)
+/* A loop that goes on with the task, and knows what has happened to it. */
+static VALUE going_on(const lone_call *call)
 {
-    VALUE self = loop_allocate(lone->klass);
+    VALUE self = loop_allocate(cTaskLoop);
     task_loop *loop = get(self);
-    loop->patience = lone->patience;
-    loop->create_timeout = lone->create_timeout;
-    if (lone->slot.open) {
-        lone->slot.index = index_of(self, loop, lone->connection);
-        keep_lease(self, &loop->lines[lone->slot.index], lone->channel);
-        fill_slot(loop, vacant_slot(loop), lone->task, lone->slot);
-        if (lone->replied) add_reply(loop, loop->events, &lone->reply);
+    loop->patience = call->lone->patience;
+    loop->create_timeout = call->lone->create_timeout;
+    if (call->slot.open) {
+        task_slot what = call->slot;
+        what.index = index_of(self, loop, call->connection);
+        keep_lease(self, &loop->lines[what.index], call->channel);
+        fill_slot(loop, vacant_slot(loop), call->task, what);
+        if (call->replied) add_reply(loop, loop->events, &call->reply);
     } else {
-        push_event(loop->events, gm_command_symbol(GM_WORK_COMPLETE), lone->task, lone->result, Qnil);
+        push_event(loop->events, gm_command_symbol(GM_WORK_COMPLETE), call->task, call->result, Qnil);
     }
-    rb_yield(self);
+    return self;
 }
 
-/*
- * call-seq: call(connection, tasks, patience, create_timeout, timeout) { |loop| } -> String or nil
- *
- * Submits the only one of the tasks, takes it out of the Array and returns its result, without the cost of a loop.
- * Where anything but completion happens, an interrupt too, the block gets a loop that goes on with the task. The
- * numbers of seconds and what is raised before are those of new and #submit.
- */
-static VALUE loop_s_call(VALUE klass, VALUE connection, VALUE tasks, VALUE patience, VALUE create_timeout,
-                         VALUE timeout)
+static VALUE end_alone(VALUE data)
 {
-    VALUE task = rb_ary_entry(tasks, 0);
-    gm_task read = gm_task_read(task);
-    gm_deadline deadline = gm_deadline_in(timeout);
-    lone_task lone = {.klass = klass, .connection = connection, .tasks = tasks, .task = task, .result = Qnil};
-    lone.read = &read;
-    lone.patience = gm_interval(patience);
-    lone.create_timeout = gm_interval(create_timeout);
-    lone.channel = gm_connection_lease(connection, deadline);
-    lone.slot = (task_slot){.plain = gm_task_plain(task), .start = gm_channel_queued(lone.channel), .since = gm_now()};
-    gm_deadline first = gm_earlier(lone.patience, lone.create_timeout);
-    lone.limit = first == GM_NEVER ? deadline : gm_earlier(deadline, lone.slot.since + first);
-    int state;
-    rb_protect(run_alone, (VALUE)&lone, &state);
-    if (lone.slot.open || (state && !NIL_P(lone.result))) {
-        go_on(&lone);
-    } else if (!lone.released) {
-        release_alone(&lone);
+    lone_call *call = (lone_call *)data;
+    if (call->slot.open || (!call->returned && !NIL_P(call->result))) {
+        RB_OBJ_WRITE(call->lone->set, call->lone->loop, going_on(call));
+    } else if (!NIL_P(call->channel)) {
+        release_alone(call);
     }
-    if (state) rb_jump_tag(state);
-    return lone.result;
+    return Qnil;
+}
+
+VALUE gm_task_loop_call(const gm_lone_task *lone)
+{
+    lone_call call = {.lone = lone, .task = *lone->waiting, .result = Qnil};
+    gm_task read = gm_task_read(call.task);
+    call.read = &read;
+    call.connection = gm_pool_connection(lone->pool, read.unique, lone->deadline);
+    if (!gm_connection_p(call.connection)) return Qnil;
+    call.channel = gm_connection_lease(call.connection, lone->deadline);
+    call.slot =
+        (task_slot){.plain = gm_task_plain(call.task), .start = gm_channel_queued(call.channel), .since = gm_now()};
+    gm_deadline first = gm_earlier(lone->patience, lone->create_timeout);
+    call.limit = first == GM_NEVER ? lone->deadline : gm_earlier(lone->deadline, call.slot.since + first);
+    rb_ensure(submit_alone, (VALUE)&call, end_alone, (VALUE)&call);
+    return call.result;
 }
 
 /* call-seq: release -> nil; gives the channels back, and whatever is still owed on them to nobody */
@@ -813,10 +815,10 @@ void Init_gearman_task_loop(void)
      *
      * @api private
      */
-    VALUE cTaskLoop = rb_define_class_under(gm_mGearman, "TaskLoop", rb_cObject);
+    cTaskLoop = rb_define_class_under(gm_mGearman, "TaskLoop", rb_cObject);
+    rb_gc_register_mark_object(cTaskLoop);
     rb_define_alloc_func(cTaskLoop, loop_allocate);
     rb_undef_method(cTaskLoop, "initialize_copy");
-    rb_define_singleton_method(cTaskLoop, "call", loop_s_call, 5);
     rb_define_method(cTaskLoop, "initialize", loop_initialize, -1);
     rb_define_method(cTaskLoop, "submit", loop_submit, 5);
     rb_define_method(cTaskLoop, "open", loop_open, 0);

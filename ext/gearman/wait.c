@@ -42,6 +42,11 @@ VALUE gm_seconds_until(gm_deadline deadline)
     return DBL2NUM(left > 0 ? (double)left / NANOSECONDS : 0.0);
 }
 
+VALUE gm_clock_at(gm_deadline deadline)
+{
+    return deadline == GM_NEVER ? Qnil : DBL2NUM((double)deadline / NANOSECONDS);
+}
+
 typedef struct {
     VALUE one, other; /* the IO and its events, or readers and writers */
     gm_deadline deadline;

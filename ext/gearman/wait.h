@@ -22,6 +22,9 @@ gm_deadline gm_deadline_after(gm_deadline interval);
 /* What is left until a deadline as Ruby has it: a Float of seconds, never below 0; nil for GM_NEVER. */
 VALUE gm_seconds_until(gm_deadline deadline);
 
+/* A deadline as Gearman::Clock has it: a Float of seconds; nil for GM_NEVER. */
+VALUE gm_clock_at(gm_deadline deadline);
+
 /* `seconds` in nanoseconds (nil: GM_NEVER; below 0: 0). Raises as gm_deadline_in. */
 gm_deadline gm_interval(VALUE seconds);
 

@@ -68,34 +68,25 @@ module Gearman
       set
     end
 
-    # Runs a task and waits for it, unless it is a background or scheduled task.
-    #
-    # @overload do_task(task, timeout = nil)
-    #   @param task [Task] its callbacks are called
-    #   @param timeout [Numeric, nil] seconds; nil waits for ever
-    # @overload do_task(func, arg = "", opts = {})
-    #   @deprecated As in gearman-ruby 3.0, with a warning; use a {Task}.
-    #   @param func [String, Symbol]
-    #   @param arg [Object]
-    #   @param opts [Hash] see {Task#initialize}
-    # @return [String, nil] the result; nil when the task failed, the time-out passed, or nobody waits for it
-    # @raise [NoJobServersError, NetworkError, ProtocolError, InvalidArgsError] see {TaskSet#wait}
-    def do_task(task, timeout = nil, opts = nil)
-      task, timeout = Deprecated.task_of(:do_task, task, timeout, opts) unless task.is_a?(Task)
-      if task.background?
-        submit_background(task)
-        return
-      end
-      return if timeout && timeout <= 0 # submitting what nobody will wait for helps nobody
+    # @!method do_task(task, timeout = nil, opts = nil)
+    #   Runs a task and waits for it, unless it is a background or scheduled task.
+    #   @overload do_task(task, timeout = nil)
+    #     @param task [Task] its callbacks are called
+    #     @param timeout [Numeric, nil] seconds; nil waits for ever
+    #   @overload do_task(func, arg = "", opts = {})
+    #     @deprecated As in gearman-ruby 3.0, with a warning; use a {Task}.
+    #     @param func [String, Symbol]
+    #     @param arg [Object]
+    #     @param opts [Hash] see {Task#initialize}
+    #   @return [String, nil] the result; nil when the task failed, the time-out passed, or nobody waits for it
+    #   @raise [NoJobServersError, NetworkError, ProtocolError, InvalidArgsError] see {TaskSet#wait}
 
-      task_set = TaskSet.new(self)
-      raise JobQueueError, "Unable to enqueue job." unless task_set.add_task(task)
-
-      timeout ? task_set.wait(timeout) : task_set.wait_forever
-      task_set.last_result
-    ensure
-      task_set&.give_up
-    end
+    # @!method submit_background(task)
+    #   Submits one task that nobody waits for.
+    #   @param task [Task]
+    #   @return [void]
+    #   @raise (see #do_task)
+    #   @api private
 
     # Submits a task and waits for it, unless it is a background or scheduled task.
     #
@@ -190,27 +181,6 @@ module Gearman
       @connection_pool.close
     end
 
-    # Submits one task that nobody waits for.
-    #
-    # @param task [Task]
-    # @return [void]
-    # @raise (see #do_task)
-    # @api private
-    def submit_background(task)
-      lost = 0
-      begin
-        handle = Connection.submit(@connection_pool, task, @task_create_timeout_sec) do |stand_in|
-          submit_by_request(stand_in, task, @task_create_timeout_sec)
-        end
-      rescue ServerDownException => e
-        count_lost(lost += 1, task, e)
-        retry
-      rescue NetworkError => e
-        raise NetworkError.in_doubt([e.message], [task])
-      end
-      task.handle_created(handle) if handle
-    end
-
     # Calls the block with the server for a task, and with the next when that one is lost before anything was
     # sent.
     #
@@ -264,6 +234,13 @@ module Gearman
     end
 
     private
+
+    # Returns when a task that was not sent is to go to another connection.
+    def submission_failed(task, error, lost)
+      raise NetworkError.in_doubt([error.message], [task]) unless error.is_a?(ServerDownException)
+
+      count_lost(lost, task, error)
+    end
 
     def count_lost(lost, task, error)
       raise error if lost > MAX_LOST

@@ -57,7 +57,7 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
 
         expect(set.wait(JobServers::PATIENCE)).to be(true)
       end
-      expect(interrupted).to be > 10
+      expect(interrupted).to be > (count == 1 ? 0 : 10) # a task that runs alone has few methods written in Ruby
       expect(ended.size).to eq(count * (interrupted + 1))
       expect(ended.values.uniq).to eq([1])
       expect(ran.size).to eq(ended.size)

@@ -84,9 +84,8 @@ module Gearman
         def wait(timeout = 1)
           return super unless Testing.active?
 
-          tasks = @waiting || []
-          @waiting = nil
-          tasks.each { |task| @last_result = Testing.call(task) || @last_result }
+          tasks = take
+          tasks.each { |task| self.last_result = Testing.call(task) || last_result }
           tasks.all? { |task| task.successful || task.background? }
         end
       end
