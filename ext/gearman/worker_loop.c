@@ -208,6 +208,16 @@ static VALUE loop_look(VALUE self, VALUE index)
     return Qtrue;
 }
 
+/* call-seq: try(index) -> whether that server is to be connected, which is due now */
+static VALUE loop_try(VALUE self, VALUE index)
+{
+    worker_loop *loop = get(self);
+    long i = NUM2LONG(index);
+    if (i >= loop->count || !NIL_P(channel_at(loop, i))) return Qfalse;
+    loop->servers[i].connect_at = 0;
+    return Qtrue;
+}
+
 static bool stopping(worker_loop *loop)
 {
     if (!loop->attentive) return false;
@@ -1103,6 +1113,7 @@ void Init_gearman_worker_loop(void)
     rb_define_method(cWorkerLoop, "run", loop_run, 2);
     rb_define_method(cWorkerLoop, "attend", loop_attend, 0);
     rb_define_method(cWorkerLoop, "look", loop_look, 1);
+    rb_define_method(cWorkerLoop, "try", loop_try, 1);
     rb_define_method(cWorkerLoop, "running", loop_running, 0);
     rb_define_method(cWorkerLoop, "turned_at", loop_turned_at, 0);
     rb_define_method(cWorkerLoop, "status", loop_status, 0);

@@ -10,6 +10,7 @@ require_relative "worker/callbacks"
 require_relative "worker/interruption"
 require_relative "worker/job"
 require_relative "worker/loop"
+require_relative "worker/outages"
 
 module Gearman
   # Runs jobs: one at a time, or as many as it has loops.
@@ -61,6 +62,10 @@ module Gearman
     # @return [Boolean] whether {#work} goes on
     attr_reader :worker_enabled
 
+    # @return [Outages]
+    # @api private
+    attr_reader :outages
+
     # The name of a function, which is UTF-8.
     #
     # @api private
@@ -94,6 +99,7 @@ module Gearman
       @wrappers = []
       @error_handlers = []
       @__looks = []
+      @outages = Outages.new
       @mutex = Mutex.new
       @ended = ConditionVariable.new
       servers = job_servers || ConnectionPool.default_servers
@@ -407,6 +413,14 @@ module Gearman
     # @api private
     def register_again(ability)
       Packet.encode(:cant_do, ability.func_name) + announcement(ability.func_name, ability.server_timeout)
+    end
+
+    # Called by a loop that has reached a server: the others try it at once if it was down.
+    #
+    # @param server [String] "host:port"
+    # @api private
+    def reached(server)
+      @loops.each { |loop| loop.try(server) } if @outages.over(server)
     end
 
     # Logs that a job has ended whose server is gone.

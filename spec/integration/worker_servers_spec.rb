@@ -75,6 +75,44 @@ RSpec.describe Gearman::Worker, :worker do
     end
   end
 
+  describe "a server that refuses several loops" do
+    it "is tried by one of them, and served by all as soon as it is there" do
+      server = start_gearmand.tap(&:kill)
+      tries = []
+      allow_any_instance_of(Socket).to receive(:connect_nonblock).and_wrap_original do |connect, *arguments, **options|
+        tries << Process.clock_gettime(Process::CLOCK_MONOTONIC) unless Thread.current == Thread.main
+        connect.call(*arguments, **options)
+      end
+      run_worker(server, {}, concurrency: 5).worker.add_ability("f", announce: false) { |data| data }
+      sleep 4
+      before = tries.size
+      sleep 6
+      expect(tries.size - before).to be_between(3, 12)
+      server = start_gearmand(port: server.port)
+      took = seconds { eventually("all are there") { server.admin("status").start_with?("f\t0\t0\t5") } }
+      expect(took).to be < 3
+      expect(tries.last(5).max - tries.last(5).min).to be < 0.2
+    end
+
+    it "is tried by a loop that is free, whichever runs a job" do
+      here = start_gearmand
+      down = start_gearmand.tap(&:kill)
+      running = Queue.new
+      go_on = Queue.new
+      worker = new_worker([here, down], {}, concurrency: 2)
+      worker.add_ability("f", announce: false) { (running << true) && go_on.pop }
+      run(worker)
+      eventually("a try") { worker.outages.left_to_another(down.address, nil).positive? }
+      client(here).submit_all("f", ["job"])
+      pop(running)
+      down = start_gearmand(port: down.port)
+      client(down).submit_all("f", ["job"])
+      expect(seconds { pop(running) }).to be < 4
+    ensure
+      2.times { go_on << true }
+    end
+  end
+
   describe "a server that was silent for long" do
     it "is served within 3 s once it is back" do
       address = silent_server

@@ -213,6 +213,14 @@ module Gearman
         wake if @loop&.look(index)
       end
 
+      # Has it try a server at once if it has no connection to it.
+      #
+      # @param server [String] "host:port"
+      def try(server)
+        index = @loop_connections&.index { |connection| connection.to_host_port == server }
+        wake if index && @loop&.try(index)
+      end
+
       # Works in a trap, too.
       def wake
         @loop&.attend
@@ -303,6 +311,7 @@ module Gearman
           return connect(connection)
         end
         return if connector && retry_in(connection).positive?
+        return if left_to_another(connection).positive?
 
         @connectors[connection] = Thread.new do
           connect(connection)
@@ -312,8 +321,11 @@ module Gearman
       end
 
       def connect(connection)
-        connection.channel
+        channel = connection.channel
+        @worker.reached(connection.to_host_port)
+        channel
       rescue NetworkError, SocketTimeoutError, ProtocolError => e
+        @worker.outages.refused(connection.to_host_port, self, own_retry_in(connection)) if connection.refused?
         logger.warn { e.message } if connection.failure_is_news?
         nil
       rescue StandardError => e
@@ -324,6 +336,14 @@ module Gearman
 
       # Called by the native loop. Returns the seconds until a server may be tried again.
       def retry_in(connection)
+        [own_retry_in(connection), left_to_another(connection)].max
+      end
+
+      def left_to_another(connection)
+        @worker.outages.left_to_another(connection.to_host_port, self)
+      end
+
+      def own_retry_in(connection)
         limit = connection.refused? ? RETRY_LIMIT : rand(SILENT_RETRY)
         [connection.retry_in, @worker.reconnect_sec, limit].min
       end
