@@ -592,49 +592,58 @@ static int wait_for(VALUE self, int events, gm_deadline deadline)
 
 typedef struct {
     VALUE self;
-    uint64_t end;
+    uint64_t start, end;
     gm_deadline deadline, patience;
     bool duplex;
+    gm_io result;
 } flushing;
 
-static VALUE flush_slowly(VALUE data)
+static gm_io flush_slowly(const flushing *flush)
 {
-    flushing *flush = (flushing *)data;
     channel *ch = get(flush->self);
     gm_deadline deadline = gm_earlier(flush->deadline, gm_deadline_after(flush->patience));
     for (;;) {
         uint64_t before = ch->sent;
-        if (gm_channel_send(flush->self) == GM_IO_CLOSED) return INT2FIX(GM_IO_CLOSED);
-        if (ch->sent >= flush->end) return INT2FIX(GM_IO_OK);
+        if (gm_channel_send(flush->self) == GM_IO_CLOSED) return GM_IO_CLOSED;
+        if (ch->sent >= flush->end) return GM_IO_OK;
         if (ch->sent > before) {
             deadline = gm_earlier(flush->deadline, gm_deadline_after(flush->patience));
         } else if (deadline <= gm_now()) {
-            return INT2FIX(GM_IO_TIMEOUT);
+            return GM_IO_TIMEOUT;
         }
         bool reads = flush->duplex && gm_parser_rest(&ch->parser).length < READ_AHEAD;
         int events = ch->write_events | (reads ? ch->read_events : 0);
         int ready = wait_for(flush->self, events, deadline);
-        if (ready == 0) return INT2FIX(GM_IO_TIMEOUT);
-        if (ready == GM_WAIT_CLOSED) return INT2FIX(fail(flush->self, EBADF));
-        if (reads && (ready & ch->read_events) && gm_channel_fill(flush->self) == GM_IO_CLOSED) {
-            return INT2FIX(GM_IO_CLOSED);
-        }
+        if (ready == 0) return GM_IO_TIMEOUT;
+        if (ready == GM_WAIT_CLOSED) return fail(flush->self, EBADF);
+        if (reads && (ready & ch->read_events) && gm_channel_fill(flush->self) == GM_IO_CLOSED) return GM_IO_CLOSED;
     }
+}
+
+static VALUE run_flush(VALUE data)
+{
+    flushing *flush = (flushing *)data;
+    flush->result = flush_slowly(flush);
+    return Qnil;
+}
+
+static VALUE end_flush(VALUE data)
+{
+    const flushing *flush = (const flushing *)data;
+    if (flush->result == GM_IO_TIMEOUT) abandon(flush->self, flush->start, flush->end);
+    return Qnil;
 }
 
 gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, gm_deadline patience, bool duplex)
 {
     channel *ch = get(self);
-    flushing flush = {self, ch->queued, deadline, patience, duplex};
+    flushing flush = {self, start, ch->queued, deadline, patience, duplex, GM_IO_TIMEOUT};
     if (ch->plain) {
         gm_io result = gm_channel_send(self);
         if (result != GM_IO_AGAIN) return result;
     }
-    int state;
-    VALUE done = rb_protect(flush_slowly, (VALUE)&flush, &state);
-    if (state || FIX2INT(done) == GM_IO_TIMEOUT) abandon(self, start, flush.end);
-    if (state) rb_jump_tag(state);
-    return (gm_io)FIX2INT(done);
+    rb_ensure(run_flush, (VALUE)&flush, end_flush, (VALUE)&flush);
+    return flush.result;
 }
 
 /* Receiving */

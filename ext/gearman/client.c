@@ -12,7 +12,7 @@ static ID id_add_task, id_connection_pool, id_give_up, id_handle_created, id_las
 
 bool gm_client_p(VALUE value) { return RTEST(rb_obj_is_kind_of(value, cClient)); }
 VALUE gm_client_pool(VALUE self) { return rb_ivar_get(self, id_connection_pool); }
-VALUE gm_client_create_timeout(VALUE self) { return rb_ivar_get(self, id_task_create_timeout_sec); }
+VALUE gm_client_create_timeout(VALUE self) { return rb_funcall(self, id_task_create_timeout_sec, 0); }
 
 /* A background or scheduled task on its way. */
 typedef struct {
@@ -117,6 +117,7 @@ static VALUE client_do_task(int argc, VALUE *argv, VALUE self)
         rb_funcall(self, id_submit_background, 1, task);
         return Qnil;
     }
+    if (!RTEST(timeout)) timeout = Qnil;
     if (gm_interval(timeout) == 0) return Qnil; /* submitting what nobody will wait for helps nobody */
     foreground_call call = {rb_funcall(gm_cTaskSet, id_new, 1, self), task, timeout};
     return rb_ensure(run_in_set, (VALUE)&call, give_up, call.set);
@@ -134,7 +135,7 @@ void Init_gearman_client(void)
     id_submission_failed = rb_intern("submission_failed");
     id_submit_background = rb_intern("submit_background");
     id_submit_by_request = rb_intern("submit_by_request");
-    id_task_create_timeout_sec = rb_intern("@task_create_timeout_sec");
+    id_task_create_timeout_sec = rb_intern("task_create_timeout_sec");
     id_wait = rb_intern("wait");
     cClient = rb_define_class_under(gm_mGearman, "Client", rb_cObject);
     rb_gc_register_mark_object(cClient);

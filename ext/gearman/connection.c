@@ -14,18 +14,6 @@ enum { LATE_READS = 64, MAX_CHANNELS = 64 };
 static VALUE cConnection;
 static ID id_channels, id_fresh, id_open_channel, id_released, id_waiting;
 
-/* Whether an idle channel that was silent for a while can carry another conversation. Late packets are dropped. */
-static VALUE alive(VALUE channel)
-{
-    gm_reply reply;
-    gm_io result = GM_IO_OK;
-    for (int reads = 0; result == GM_IO_OK && reads < LATE_READS; reads++) {
-        result = gm_channel_fill(channel);
-        while (gm_channel_next(channel, &reply) == GM_IO_OK) continue;
-    }
-    return gm_channel_usable(channel) ? Qtrue : Qfalse;
-}
-
 /* Takes a channel off the list. rb_ary_delete would yield it to the caller's block where it is not there any more. */
 static bool take_off(VALUE channels, VALUE channel)
 {
@@ -37,6 +25,36 @@ static bool take_off(VALUE channels, VALUE channel)
     return false;
 }
 
+/* An idle channel that is looked at. */
+typedef struct {
+    VALUE channels, channel;
+    bool fit;
+} candidate;
+
+/* Whether one that was silent for a while can carry another conversation. Late packets are dropped. */
+static VALUE look_at(VALUE data)
+{
+    candidate *idle = (candidate *)data;
+    gm_reply reply;
+    gm_io result = GM_IO_OK;
+    for (int reads = 0; result == GM_IO_OK && reads < LATE_READS; reads++) {
+        result = gm_channel_fill(idle->channel);
+        while (gm_channel_next(idle->channel, &reply) == GM_IO_OK) continue;
+    }
+    idle->fit = gm_channel_usable(idle->channel);
+    return Qnil;
+}
+
+static VALUE drop_unfit(VALUE data)
+{
+    const candidate *idle = (const candidate *)data;
+    if (idle->fit) return Qnil;
+    gm_channel_lease(idle->channel)->taken = false;
+    take_off(idle->channels, idle->channel);
+    gm_channel_close(idle->channel);
+    return Qnil;
+}
+
 /* An idle channel that is fit, taken; nil when there is none. */
 static VALUE take_idle(VALUE channels)
 {
@@ -45,17 +63,15 @@ static VALUE take_idle(VALUE channels)
         gm_lease *lease = NIL_P(channel) ? NULL : gm_channel_lease(channel);
         if (!lease || (lease->taken && !gm_channel_foreign(channel))) continue;
         lease->taken = true;
-        int state = 0;
-        bool fit = gm_channel_usable(channel);
-        if (fit) gm_channel_begin(channel);
-        if (fit && gm_now() - gm_channel_last_heard(channel) >= GM_LOOKED_AT_AFTER) {
-            fit = RTEST(rb_protect(alive, channel, &state));
+        candidate idle = {channels, channel, false};
+        if (gm_channel_usable(channel)) {
+            gm_channel_begin(channel);
+            if (gm_now() - gm_channel_last_heard(channel) < GM_LOOKED_AT_AFTER) return channel;
+            rb_ensure(look_at, (VALUE)&idle, drop_unfit, (VALUE)&idle);
+        } else {
+            drop_unfit((VALUE)&idle);
         }
-        if (fit) return channel;
-        lease->taken = false;
-        take_off(channels, channel);
-        gm_channel_close(channel);
-        if (state) rb_jump_tag(state);
+        if (idle.fit) return channel;
     }
     return Qnil;
 }

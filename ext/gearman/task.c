@@ -315,9 +315,16 @@ static bool is_background(VALUE self)
     return RTEST(read_field(self, BACKGROUND)) || RTEST(read_field(self, SCHEDULE_AT));
 }
 
+/* Whether a task has all methods as they are here. */
+static bool is_own(VALUE self)
+{
+    VALUE klass = CLASS_OF(self);
+    return klass == cTask || klass == cBackgroundTask;
+}
+
 bool gm_task_background(VALUE task)
 {
-    return gm_task_p(task) ? is_background(task) : RTEST(rb_funcall(task, id_background_p, 0));
+    return is_own(task) ? is_background(task) : RTEST(rb_funcall(task, id_background_p, 0));
 }
 
 static VALUE task_background_p(VALUE self) { return is_background(self) ? Qtrue : Qfalse; }
@@ -465,7 +472,7 @@ gm_task gm_task_read(VALUE self)
     check(self);
     read.command = command_of(self);
     read.func = read_field(self, FUNC);
-    read.unique = known_unique(self);
+    read.unique = is_own(self) ? known_unique(self) : Qnil;
     if (NIL_P(read.unique)) read.unique = rb_funcall(self, id_get_uniq_hash, 0);
     read.data = read_field(self, ARG);
     if (!RB_TYPE_P(read.data, T_STRING)) read.data = rb_funcall(self, id_payload, 0);
@@ -494,11 +501,7 @@ bool gm_task_note_handle(VALUE self, gm_slice handle)
     return true;
 }
 
-bool gm_task_plain(VALUE self)
-{
-    VALUE klass = CLASS_OF(self);
-    return (klass == cTask || klass == cBackgroundTask) && NIL_P(read_field(self, ON_CREATED));
-}
+bool gm_task_plain(VALUE self) { return is_own(self) && NIL_P(read_field(self, ON_CREATED)); }
 
 size_t gm_task_parts(const gm_task *task, gm_slice parts[GM_MAX_ARGUMENTS])
 {

@@ -684,110 +684,95 @@ static VALUE loop_run(int argc, VALUE *argv, VALUE self)
     }
 }
 
-/* A task that runs alone. */
-typedef struct {
-    const gm_lone_task *lone;
-    VALUE task, connection;
-    VALUE channel; /* nil: none is leased any more */
-    VALUE result;  /* nil: it has not completed */
-    gm_task *read;
-    gm_deadline limit; /* until when it may run alone */
-    task_slot slot;
-    gm_reply reply;
-    bool replied;  /* `reply` is what the loop is to begin with */
-    bool returned; /* nothing was raised */
-} lone_call;
+gm_lone_task gm_lone_task_of(VALUE task, VALUE pool, gm_deadline deadline)
+{
+    gm_lone_task lone = {.task = task, .pool = pool, .deadline = deadline};
+    lone.result = lone.loop = lone.connection = lone.channel = Qnil;
+    return lone;
+}
 
 /* Waits for the result of the task, until anything else happens. */
-static void await_result(lone_call *call)
+static void await_result(gm_lone_task *lone)
 {
     /* A quick job's result follows its JOB_CREATED at once: one wake for both, unless that is there already. */
     size_t collect = 1;
-    bool quick = call->slot.plain && !gm_channel_eager(call->channel);
-    if (quick && gm_channel_fill(call->channel) == GM_IO_AGAIN) collect = gm_channel_reply_size(call->channel) + 1;
-    while (gm_channel_receive_own(call->channel, &call->reply, collect, call->limit) == GM_IO_OK) {
-        gm_command command = call->reply.packet.command;
-        if (command == GM_JOB_CREATED && call->slot.plain && !gm_is_background(call->reply.request)) {
-            call->slot.created = true;
+    bool quick = lone->plain && !gm_channel_eager(lone->channel);
+    if (quick && gm_channel_fill(lone->channel) == GM_IO_AGAIN) collect = gm_channel_reply_size(lone->channel) + 1;
+    while (gm_channel_receive_own(lone->channel, &lone->reply, collect, lone->limit) == GM_IO_OK) {
+        gm_command command = lone->reply.packet.command;
+        if (command == GM_JOB_CREATED && lone->plain && !gm_is_background(lone->reply.request)) {
+            lone->created = true;
             collect = 1;
             continue;
         }
         if (command == GM_WORK_COMPLETE) {
-            call->result = gm_str_new(call->reply.parts[1]);
-            call->slot.open = false;
+            lone->result = gm_str_new(lone->reply.parts[1]);
+            lone->open = false;
         } else {
-            call->replied = true;
+            lone->replied = true;
         }
         break;
     }
 }
 
-static void release_alone(lone_call *call)
+static void release_alone(gm_lone_task *lone)
 {
-    VALUE channel = call->channel;
-    call->channel = Qnil;
-    gm_connection_release(call->connection, channel);
+    VALUE channel = lone->channel;
+    lone->channel = Qnil;
+    gm_connection_release(lone->connection, channel);
 }
 
-static VALUE submit_alone(VALUE data)
+void gm_lone_task_run(gm_lone_task *lone)
 {
-    lone_call *call = (lone_call *)data;
-    gm_slice parts[GM_MAX_ARGUMENTS];
-    size_t count = gm_task_parts(call->read, parts);
-    gm_channel_queue(call->channel, call->read->command, parts, count, 0);
-    GM_TASK_GUARD(*call->read);
-    call->slot.open = true;
-    *call->lone->waiting = Qnil;
-    if (gm_channel_send(call->channel) == GM_IO_OK) await_result(call);
-    if (!call->slot.open) release_alone(call);
-    call->returned = true;
-    return Qnil;
+    gm_task read = gm_task_read(lone->task);
+    lone->connection = gm_pool_connection(lone->pool, read.unique, lone->deadline);
+    if (gm_connection_p(lone->connection)) {
+        lone->channel = gm_connection_lease(lone->connection, lone->deadline);
+        lone->plain = gm_task_plain(lone->task);
+        lone->start = gm_channel_queued(lone->channel);
+        lone->since = gm_now();
+        gm_deadline first = gm_earlier(lone->patience, lone->create_timeout);
+        lone->limit = first == GM_NEVER ? lone->deadline : gm_earlier(lone->deadline, lone->since + first);
+        gm_slice parts[GM_MAX_ARGUMENTS];
+        size_t count = gm_task_parts(&read, parts);
+        gm_channel_queue(lone->channel, read.command, parts, count, 0);
+        GM_TASK_GUARD(read);
+        lone->open = lone->submitted = true;
+        if (gm_channel_send(lone->channel) == GM_IO_OK) await_result(lone);
+        if (!lone->open) release_alone(lone);
+        rb_thread_check_ints(); /* what is raised here leaves the result for later; in the callback it would take its
+                                   place */
+    }
+    lone->returned = true;
 }
 
 /* A loop that goes on with the task, and knows what has happened to it. */
-static VALUE going_on(const lone_call *call)
+static VALUE going_on(const gm_lone_task *lone)
 {
     VALUE self = loop_allocate(cTaskLoop);
     task_loop *loop = get(self);
-    loop->patience = call->lone->patience;
-    loop->create_timeout = call->lone->create_timeout;
-    if (call->slot.open) {
-        task_slot what = call->slot;
-        what.index = index_of(self, loop, call->connection);
-        keep_lease(self, &loop->lines[what.index], call->channel);
-        fill_slot(loop, vacant_slot(loop), call->task, what);
-        if (call->replied) add_reply(loop, loop->events, &call->reply);
+    loop->patience = lone->patience;
+    loop->create_timeout = lone->create_timeout;
+    if (lone->open) {
+        task_slot slot = {.open = true, .plain = lone->plain, .created = lone->created, .start = lone->start};
+        slot.since = lone->since;
+        slot.index = index_of(self, loop, lone->connection);
+        keep_lease(self, &loop->lines[slot.index], lone->channel);
+        fill_slot(loop, vacant_slot(loop), lone->task, slot);
+        if (lone->replied) add_reply(loop, loop->events, &lone->reply);
     } else {
-        push_event(loop->events, gm_command_symbol(GM_WORK_COMPLETE), call->task, call->result, Qnil);
+        push_event(loop->events, gm_command_symbol(GM_WORK_COMPLETE), lone->task, lone->result, Qnil);
     }
     return self;
 }
 
-static VALUE end_alone(VALUE data)
+void gm_lone_task_end(gm_lone_task *lone)
 {
-    lone_call *call = (lone_call *)data;
-    if (call->slot.open || (!call->returned && !NIL_P(call->result))) {
-        RB_OBJ_WRITE(call->lone->set, call->lone->loop, going_on(call));
-    } else if (!NIL_P(call->channel)) {
-        release_alone(call);
+    if (lone->open || (!lone->returned && !NIL_P(lone->result))) {
+        lone->loop = going_on(lone);
+    } else if (!NIL_P(lone->channel)) {
+        release_alone(lone);
     }
-    return Qnil;
-}
-
-VALUE gm_task_loop_call(const gm_lone_task *lone)
-{
-    lone_call call = {.lone = lone, .task = *lone->waiting, .result = Qnil};
-    gm_task read = gm_task_read(call.task);
-    call.read = &read;
-    call.connection = gm_pool_connection(lone->pool, read.unique, lone->deadline);
-    if (!gm_connection_p(call.connection)) return Qnil;
-    call.channel = gm_connection_lease(call.connection, lone->deadline);
-    call.slot =
-        (task_slot){.plain = gm_task_plain(call.task), .start = gm_channel_queued(call.channel), .since = gm_now()};
-    gm_deadline first = gm_earlier(lone->patience, lone->create_timeout);
-    call.limit = first == GM_NEVER ? lone->deadline : gm_earlier(lone->deadline, call.slot.since + first);
-    rb_ensure(submit_alone, (VALUE)&call, end_alone, (VALUE)&call);
-    return call.result;
 }
 
 /* call-seq: release -> nil; gives the channels back, and whatever is still owed on them to nobody */

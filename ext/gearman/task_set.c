@@ -11,17 +11,18 @@
 
 typedef struct {
     VALUE client;
-    VALUE only;        /* the task that waits to be submitted; nil: none, or there are several */
+    VALUE only;        /* a task that waits, or runs alone; nil: none, or there are several that wait */
+    bool alone;        /* whether it runs, and nobody else takes it */
     VALUE tasks;       /* Array of those that wait, which the engine shares; nil: there never were several */
-    VALUE loop;        /* goes on with the task that ran alone; nil: none, or the engine has it */
     VALUE engine;      /* nil: none was needed yet */
-    VALUE last_result; /* of a task that ran alone */
-    bool failed;       /* whether it was not successful, and the engine does not know yet */
+    VALUE loop;        /* goes on with the task that ran alone; nil: none, or the engine has it */
+    bool failed;       /* whether that task was not successful, and the engine does not know yet */
+    VALUE last_result; /* of that task */
 } task_set;
 
 VALUE gm_cTaskSet;
-static ID id_Engine, id_PATIENCE, id_give_up, id_last_result, id_new, id_release, id_size, id_submitted_alone_p,
-    id_wait_until;
+static ID id_Engine, id_PATIENCE, id_adopt, id_give_up, id_last_result, id_new, id_open, id_release, id_size,
+    id_submitted_alone_p, id_wait_until;
 
 static void set_mark(void *data)
 {
@@ -75,10 +76,10 @@ static VALUE tasks_of(VALUE self)
 {
     task_set *set = get(self);
     if (NIL_P(set->tasks)) RB_OBJ_WRITE(self, &set->tasks, rb_ary_new());
-    if (!NIL_P(set->only)) {
+    if (!NIL_P(set->only) && !set->alone) {
         VALUE only = set->only;
         set->only = Qnil;
-        rb_ary_push(set->tasks, only);
+        rb_ary_unshift(set->tasks, only);
     }
     return set->tasks;
 }
@@ -111,40 +112,69 @@ static VALUE set_add_task(int argc, VALUE *argv, VALUE self)
 static VALUE engine_of(VALUE self)
 {
     task_set *set = get(self);
+    VALUE tasks = tasks_of(self);
     if (NIL_P(set->engine)) {
-        VALUE klass = rb_const_get(gm_cTaskSet, id_Engine), tasks = tasks_of(self);
-        VALUE engine = rb_funcall(klass, id_new, 4, set->client, tasks, set->loop, set->failed ? Qtrue : Qfalse);
+        VALUE engine = rb_funcall(rb_const_get(gm_cTaskSet, id_Engine), id_new, 2, set->client, tasks);
         RB_OBJ_WRITE(self, &set->engine, engine);
-        set->loop = Qnil;
-        set->failed = false;
     }
     return set->engine;
 }
 
-static VALUE call_alone(VALUE lone) { return gm_task_loop_call((const gm_lone_task *)lone); }
+typedef struct {
+    VALUE set;
+    gm_lone_task task;
+} lone_run;
+
+static VALUE run_lone(VALUE data)
+{
+    gm_lone_task_run(&((lone_run *)data)->task);
+    return Qnil;
+}
+
+static VALUE end_lone(VALUE data)
+{
+    lone_run *run = (lone_run *)data;
+    task_set *set = get(run->set);
+    set->alone = false;
+    if (run->task.submitted) set->only = Qnil;
+    gm_lone_task_end(&run->task);
+    if (!NIL_P(run->task.loop)) RB_OBJ_WRITE(run->set, &set->loop, run->task.loop);
+    return Qnil;
+}
+
+static VALUE call_lone(VALUE data) { return rb_ensure(run_lone, data, end_lone, data); }
 
 /* A task that could not be submitted is left to the engine, which looks for another server. */
-static VALUE not_called(VALUE data, VALUE error)
+static VALUE not_submitted(VALUE data, VALUE error)
 {
-    const gm_lone_task *lone = (const gm_lone_task *)data;
+    const lone_run *run = (const lone_run *)data;
     /* What interrupts the wait may be of any class. */
-    if (NIL_P(*lone->waiting) || RTEST(rb_obj_is_kind_of(error, gm_eNoJobServersError))) rb_exc_raise(error);
+    if (run->task.submitted || RTEST(rb_obj_is_kind_of(error, gm_eNoJobServersError))) rb_exc_raise(error);
     return Qnil;
 }
 
 /* Runs the only task, and tells it of its result. */
 static void run_alone(VALUE self, task_set *set, gm_deadline deadline)
 {
-    if (!gm_client_p(set->client)) return;
-    VALUE task = set->only;
-    gm_lone_task lone = {.set = self, .waiting = &set->only, .loop = &set->loop, .deadline = deadline};
-    lone.pool = gm_client_pool(set->client);
-    lone.patience = gm_interval(rb_const_get(gm_cTaskSet, id_PATIENCE));
-    lone.create_timeout = gm_interval(gm_client_create_timeout(set->client));
-    VALUE result = rb_rescue2(call_alone, (VALUE)&lone, not_called, (VALUE)&lone, gm_eError, (VALUE)0);
-    if (NIL_P(result)) return;
-    set->failed = !gm_task_complete(task, result);
-    RB_OBJ_WRITE(self, &set->last_result, result);
+    if (!gm_client_p(set->client) || !gm_task_p(set->only)) return;
+    lone_run run = {self, gm_lone_task_of(set->only, gm_client_pool(set->client), deadline)};
+    run.task.patience = gm_interval(rb_const_get(gm_cTaskSet, id_PATIENCE));
+    run.task.create_timeout = gm_interval(gm_client_create_timeout(set->client));
+    set->alone = true;
+    rb_rescue2(call_lone, (VALUE)&run, not_submitted, (VALUE)&run, gm_eError, (VALUE)0);
+    if (NIL_P(run.task.result)) return;
+    if (!gm_task_complete(run.task.task, run.task.result)) set->failed = true;
+    RB_OBJ_WRITE(self, &set->last_result, run.task.result);
+}
+
+/* Tells the engine what has become of the task that ran alone, unless it has a loop that is to end first. */
+static void hand_over(task_set *set, VALUE engine)
+{
+    VALUE loop = set->loop;
+    if (NIL_P(loop) && !set->failed) return;
+    if (!RTEST(rb_funcall(engine, id_adopt, 2, loop, set->failed ? Qtrue : Qfalse))) return;
+    set->failed = false;
+    if (set->loop == loop) set->loop = Qnil;
 }
 
 /* call-seq: wait(timeout = 1) -> true or false */
@@ -152,14 +182,32 @@ static VALUE set_wait(int argc, VALUE *argv, VALUE self)
 {
     rb_check_arity(argc, 0, 1);
     task_set *set = get(self);
-    gm_deadline deadline = gm_deadline_in(argc > 0 ? argv[0] : INT2FIX(1));
-    if (!NIL_P(set->only) && NIL_P(set->loop) && NIL_P(set->engine)) run_alone(self, set, deadline);
+    VALUE timeout = argc > 0 ? argv[0] : INT2FIX(1);
+    gm_deadline deadline = RTEST(timeout) ? gm_deadline_in(timeout) : GM_NEVER;
+    bool lone = !NIL_P(set->only) && !set->alone && NIL_P(set->engine) && NIL_P(set->loop);
+    if (lone) run_alone(self, set, deadline);
     if (is_over(set)) return Qtrue;
-    return rb_funcall(engine_of(self), id_wait_until, 1, gm_clock_at(deadline));
+    VALUE engine = engine_of(self), ended;
+    do {
+        hand_over(set, engine);
+        ended = rb_funcall(engine, id_wait_until, 1, gm_clock_at(deadline));
+    } while (RTEST(ended) && !NIL_P(set->loop));
+    return ended;
 }
 
 /* call-seq: size -> Integer */
-static VALUE set_size(VALUE self) { return is_over(get(self)) ? INT2FIX(0) : rb_funcall(engine_of(self), id_size, 0); }
+static VALUE set_size(VALUE self)
+{
+    task_set *set = get(self);
+    long size = NIL_P(set->only) ? 0 : 1;
+    if (!NIL_P(set->loop)) size += NUM2LONG(rb_funcall(set->loop, id_open, 0));
+    if (!NIL_P(set->engine)) {
+        size += NUM2LONG(rb_funcall(set->engine, id_size, 0));
+    } else if (!NIL_P(set->tasks)) {
+        size += RARRAY_LEN(set->tasks);
+    }
+    return LONG2NUM(size);
+}
 
 /* call-seq: last_result -> String or nil, the result of the task that completed last */
 static VALUE set_last_result(VALUE self)
@@ -188,7 +236,7 @@ static VALUE set_take(VALUE self)
 static VALUE set_give_up(VALUE self)
 {
     task_set *set = get(self);
-    set->only = Qnil;
+    if (!set->alone) set->only = Qnil;
     set->failed = false;
     if (!NIL_P(set->tasks)) rb_ary_clear(set->tasks);
     if (!NIL_P(set->loop)) rb_funcall(set->loop, id_release, 0);
@@ -201,9 +249,11 @@ void Init_gearman_task_set(void)
 {
     id_Engine = rb_intern("Engine");
     id_PATIENCE = rb_intern("PATIENCE");
+    id_adopt = rb_intern("adopt");
     id_give_up = rb_intern("give_up");
     id_last_result = rb_intern("last_result");
     id_new = rb_intern("new");
+    id_open = rb_intern("open");
     id_release = rb_intern("release");
     id_size = rb_intern("size");
     id_submitted_alone_p = rb_intern("submitted_alone?");
@@ -218,6 +268,6 @@ void Init_gearman_task_set(void)
     rb_define_method(gm_cTaskSet, "size", set_size, 0);
     rb_define_method(gm_cTaskSet, "give_up", set_give_up, 0);
     rb_define_method(gm_cTaskSet, "last_result", set_last_result, 0);
-    rb_define_method(gm_cTaskSet, "last_result=", set_set_last_result, 1);
-    rb_define_method(gm_cTaskSet, "take", set_take, 0);
+    rb_define_private_method(gm_cTaskSet, "last_result=", set_set_last_result, 1);
+    rb_define_private_method(gm_cTaskSet, "take", set_take, 0);
 }

@@ -4,7 +4,7 @@
 #include <ruby/fiber/scheduler.h>
 #include <time.h>
 
-static ID id_select;
+static ID id_select, id_to_f;
 
 enum { NANOSECONDS = 1000000000 };
 
@@ -18,10 +18,16 @@ gm_deadline gm_now(void)
 gm_deadline gm_interval(VALUE seconds)
 {
     if (NIL_P(seconds)) return GM_NEVER;
+    VALUE number = seconds;
     if (!FIXNUM_P(seconds) && !RB_FLOAT_TYPE_P(seconds) && !RTEST(rb_obj_is_kind_of(seconds, rb_cNumeric))) {
-        rb_raise(gm_eInvalidArgsError, "a time-out is a number of seconds or nil, not %+" PRIsVALUE, seconds);
+        /* ActiveSupport::Duration is none, and acts as one. */
+        bool duration = !RB_TYPE_P(seconds, T_STRING) && rb_respond_to(seconds, id_to_f);
+        if (!duration) {
+            rb_raise(gm_eInvalidArgsError, "a time-out is a number of seconds or nil, not %+" PRIsVALUE, seconds);
+        }
+        number = rb_funcall(seconds, id_to_f, 0);
     }
-    double relative = NUM2DBL(seconds);
+    double relative = NUM2DBL(number);
     if (isnan(relative)) rb_raise(gm_eInvalidArgsError, "a time-out is a number of seconds or nil, not NaN");
     if (relative <= 0) return 0;
     return relative > 1e9 ? GM_NEVER : (gm_deadline)(relative * NANOSECONDS); /* 30 years are for ever */
@@ -91,4 +97,8 @@ bool gm_wait_any(VALUE readers, VALUE writers, gm_deadline deadline)
     return RTEST(rb_rescue2(wait_for_any, (VALUE)&what, closed, Qnil, rb_eIOError, (VALUE)0));
 }
 
-void Init_gearman_wait(void) { id_select = rb_intern("select"); }
+void Init_gearman_wait(void)
+{
+    id_select = rb_intern("select");
+    id_to_f = rb_intern("to_f");
+}

@@ -472,12 +472,38 @@ static VALUE handle_message(VALUE data)
     return rb_funcall(what->worker, id_handle_work_message, 3, what->type, what->body, what->connection);
 }
 
-static VALUE have_others_look(VALUE data)
+static void have_others_look(worker_loop *loop)
 {
-    worker_loop *loop = (worker_loop *)data;
     VALUE index = LONG2NUM(loop->due_at);
     loop->due_at = -1;
-    return rb_funcall(loop->worker, id_look_with_all, 1, index);
+    rb_funcall(loop->worker, id_look_with_all, 1, index);
+}
+
+typedef struct {
+    worker_loop *loop;
+    VALUE channel;
+    VALUE (*function)(VALUE);
+    VALUE data;
+    bool returned;
+} user_call;
+
+static VALUE run_user(VALUE data)
+{
+    user_call *call = (user_call *)data;
+    if (call->loop->due_at >= 0) have_others_look(call->loop);
+    VALUE result = call->function(call->data);
+    call->returned = true;
+    return result;
+}
+
+static VALUE end_user(VALUE data)
+{
+    const user_call *call = (const user_call *)data;
+    if (call->returned) return Qnil;
+    rb_funcall(call->loop->worker, id_finish, 0);
+    call->loop->dropped += send_held(call->loop); /* the answers of jobs before; logging here could raise */
+    gm_channel_close(call->channel);
+    return Qnil;
 }
 
 /*
@@ -486,15 +512,8 @@ static VALUE have_others_look(VALUE data)
  */
 static VALUE call_user(worker_loop *loop, VALUE channel, VALUE (*function)(VALUE), VALUE data)
 {
-    int state = 0;
-    VALUE result = Qnil;
-    if (loop->due_at >= 0) rb_protect(have_others_look, (VALUE)loop, &state);
-    if (!state) result = rb_protect(function, data, &state);
-    if (!state) return result;
-    rb_funcall(loop->worker, id_finish, 0);
-    loop->dropped += send_held(loop); /* the answers of jobs before; logging here could lose what is raised */
-    gm_channel_close(channel);
-    rb_jump_tag(state);
+    user_call call = {loop, channel, function, data, false};
+    return rb_ensure(run_user, (VALUE)&call, end_user, (VALUE)&call);
 }
 
 /* Takes the name of the function of a job, which is mostly that of the job before. */

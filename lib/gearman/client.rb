@@ -195,20 +195,11 @@ module Gearman
     def with_connection_for(task, deadline = nil)
       lost = 0
       begin
-        yield connection_for(task, deadline)
+        yield @connection_pool.get_connection(task.get_uniq_hash, remaining(deadline))
       rescue ServerDownException => e
         count_lost(lost += 1, task, e)
         retry
       end
-    end
-
-    # @param task [Task]
-    # @param deadline (see #with_connection_for)
-    # @return [Connection] to the server for it
-    # @raise [NoJobServersError, SocketTimeoutError] see {ConnectionPool#get_connection}
-    # @api private
-    def connection_for(task, deadline = nil)
-      @connection_pool.get_connection(task.get_uniq_hash, remaining(deadline))
     end
 
     # @return [Boolean] whether all tasks go to the same server

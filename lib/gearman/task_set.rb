@@ -67,12 +67,8 @@ module Gearman
     #   Gives the tasks that have not ended up. What servers still send about them disturbs nobody.
     #   @return [void]
 
-    # @!attribute [rw] last_result
+    # @!attribute [r] last_result
     #   @return [String, nil] the result of the task that completed last
-    #   @api private
-
-    # @!method take
-    #   @return [Array<Task>] those that were not submitted; they are in the set no more
     #   @api private
 
     private

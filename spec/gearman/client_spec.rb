@@ -15,6 +15,18 @@ RSpec.describe Gearman::Client, :quiet do
   describe "what makes no sense" do
     let(:client) { described_class.new("127.0.0.1:1") }
 
+    it "is refused with its value, where a time-out is taken" do
+      task = Gearman::Task.new("f")
+      set = Gearman::TaskSet.new(client)
+      ["3", Float::NAN, :soon].each do |seconds|
+        [-> { client.do_task(task, seconds) }, -> { set.wait(seconds) }].each do |call|
+          message = /a time-out is a number of seconds or nil, not #{seconds.inspect}/
+          expect(&call).to raise_error(Gearman::InvalidArgsError, message)
+        end
+      end
+      expect(client.do_task(task, Struct.new(:to_f).new(-1.0))).to be_nil # ActiveSupport::Duration is like it
+    end
+
     it "is refused with its value, where a task is taken" do
       set = Gearman::TaskSet.new(client)
       { do_task: client, submit_all: client, add_task: set }.each do |method, taker|
@@ -563,6 +575,35 @@ RSpec.describe Gearman::Client, :quiet do
     it "refuses other packets" do
       expect { client.handle_response(Gearman::Task.new("f"), :noop, "") }
         .to raise_error(Gearman::ProtocolError, "Received noop, which is not about a task")
+    end
+  end
+
+  describe "a task of another class" do
+    it "says itself whether nobody waits for it" do
+      background = Class.new(Gearman::Task) { define_method(:background?) { true } }
+      server = scripted_server { |peer| loop { peer.request && peer.reply(:job_created, "H:1") } }
+      client = client_of(server)
+      expect(client.do_task(background.new("f"), JobServers::PATIENCE)).to be_nil
+      set = Gearman::TaskSet.new(client)
+      set.add_task(background.new("f"))
+      expect(set.size).to eq(0)
+    end
+
+    it "says itself what its unique is" do
+      wordy = Class.new(Gearman::Task) { define_method(:get_uniq_hash) { "my own" } }
+      uniques = Queue.new
+      server = scripted_server do |peer|
+        loop { (uniques << peer.request[2]) && peer.reply(:job_created, "H:1").reply(:work_complete, "H:1", "") }
+      end
+      client = client_of(server)
+      client.do_task(wordy.new("f", "", hash: "given"), JobServers::PATIENCE)
+      expect(pop(uniques)).to eq("my own")
+    end
+
+    it "may act as one alone, where no server is there" do
+      acting = Struct.new(:background?, :func, :get_uniq_hash).new(false, "f", "unique")
+      client = described_class.new(dead_address)
+      expect { client.do_task(acting, JobServers::PATIENCE) }.to raise_error(Gearman::NoJobServersError)
     end
   end
 

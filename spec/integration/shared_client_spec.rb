@@ -64,6 +64,34 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
     end
   end
 
+  it "ends a task that runs alone once, whenever an interrupt ends the first wait" do
+    start_worker(server, "f" => ->(data, _job) { (ran << data) && data })
+    quick = seconds { 20.times { client.do_task(Gearman::Task.new("f", "0", coalesce: false)) } } / 10
+    ended = Hash.new(0)
+    interrupted = 0
+    tried = 0
+    until interrupted >= 100 || tried >= 2000
+      set = Gearman::TaskSet.new(client)
+      task = Gearman::Task.new("f", (tried += 1).to_s, coalesce: false)
+      task.on_complete { |data| ended[data] += 1 }
+      set.add_task(task)
+      waiting = Thread.new { set.wait(JobServers::PATIENCE) }
+      waiting.report_on_exception = false
+      sleep(rand * quick)
+      waiting.raise(interruption)
+      begin
+        waiting.join
+      rescue interruption
+        interrupted += 1 unless ended.key?(tried.to_s)
+      end
+      expect(set.wait(JobServers::PATIENCE)).to be(true)
+    end
+    expect(interrupted).to be >= 100
+    expect(ended.values.uniq).to eq([1])
+    expect(ended.size).to be > tried * 0.98 # an interrupt may still take the place of a callback
+    expect(ran.size).to eq(tried + 20)
+  end
+
   it "loses one callback at most where an interrupt comes as a method written in C returns" do
     start_worker(server, "f" => ->(data, _job) { data })
     interrupted = (1..).each do |number|

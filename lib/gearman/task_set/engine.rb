@@ -25,14 +25,23 @@ module Gearman
 
       # @param client [Client]
       # @param waiting [Array<Task>] to be submitted; the set adds to them
-      # @param loop [TaskLoop, nil] with a task in flight
-      # @param failed [Boolean] whether a task of the set has failed already
-      def initialize(client, waiting, loop, failed)
+      def initialize(client, waiting)
         @client = client
         @waiting = waiting
-        @loop = loop
-        @failed = failed
-        @held = @events = @in_doubt = @last_result = nil
+        @loop = @held = @events = @failed = @in_doubt = @last_result = nil
+      end
+
+      # Takes over what has become of a task that ran alone.
+      #
+      # @param loop [TaskLoop, nil] that goes on with it
+      # @param failed [Boolean] whether it has failed
+      # @return [Boolean] false when the engine has a loop that is to end first
+      def adopt(loop, failed)
+        @failed ||= failed
+        return false unless loop.nil? || @loop.nil? || @loop.equal?(loop)
+
+        @loop ||= loop
+        true
       end
 
       # Submits and waits until all tasks have ended.
