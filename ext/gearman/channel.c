@@ -738,7 +738,8 @@ static int wake_size(const channel *ch, size_t collect)
 
 /*
  * A reply that is under way comes sooner than the socket's own time-out, and is read with one system call
- * instead of two. The bytes go through the stack, as other threads run meanwhile.
+ * instead of two. The bytes go through the stack, as other threads run meanwhile; where there are none, Ruby's lock is
+ * kept for that moment.
  */
 static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
 {
@@ -752,7 +753,11 @@ static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
     wake_at(ch, wake_size(ch, collect));
     ch->reading = what.fd;
     ch->waiting++;
-    rb_nogvl(read_shortly, &what, RUBY_UBF_IO, NULL, RB_NOGVL_INTR_FAIL);
+    if (rb_thread_alone()) {
+        read_shortly(&what);
+    } else {
+        rb_nogvl(read_shortly, &what, RUBY_UBF_IO, NULL, RB_NOGVL_INTR_FAIL);
+    }
     ch->reading = -1;
     gm_channel_waited(self);
     if (!what.ran || (what.read < 0 && what.error == EINTR)) {

@@ -181,6 +181,19 @@ JobServers.describe "an interrupted client", :quiet do
     expect(parent).to eq([:interrupted, "behind"])
   end
 
+  it "by many signals, with no other thread: each is handled, and every call gets its answer", :process do
+    handled, threads, right = in_child do
+      handled = calls = 0
+      trap("USR1") { handled += 1 }
+      sender = spawn("while kill -USR1 #{Process.pid}; do sleep 0.003; done")
+      calls += 1 while handled < 100 && echo(calls.to_s) == calls.to_s
+      [handled, Thread.list.size, echo("behind")]
+    ensure
+      Process.kill("KILL", sender) if sender
+    end
+    expect([handled, threads, right]).to match([be >= 100, 1, "behind"])
+  end
+
   it "by IO#close of its socket" do
     connection = client.instance_variable_get(:@connection_pool).get_connection
     socket = connection.socket
