@@ -17,7 +17,7 @@ RSpec.describe "the signatures", :packaging do
   # Written in C and used by the library itself alone.
   internal = %w[
     Gearman::Channel Gearman::TaskLoop Gearman::WorkerLoop
-    Gearman::Client#submit_background
+    Gearman::Client#submit_background Gearman::TaskSet#last_result
     Gearman::Connection#exchange Gearman::Connection#idle? Gearman::Connection#lease
     Gearman::Connection#lease_fresh Gearman::Connection#release Gearman::Connection#with_lease
     Gearman::Task#initialize_copy Gearman::Task#unique_or
