@@ -477,8 +477,14 @@ RSpec.describe Gearman::TaskSet, :quiet do
     let(:arrived) { Queue.new }
     let(:go_on) { Queue.new }
 
-    def waiting_thread(timeout)
-      Thread.new { set.wait(timeout) }.tap { |thread| thread.report_on_exception = false }
+    # A thread that waits for a task which is held back, while another is added behind it.
+    def wait_and_add(timeout)
+      set.add_task(recording("f", "held"))
+      waiting = Thread.new { set.wait(timeout) }
+      waiting.report_on_exception = false
+      pop(arrived)
+      set.add_task(recording("f", "other"))
+      waiting
     end
 
     it "is submitted once, though one is added and the set is asked for its size while a server is looked for" do
@@ -496,10 +502,7 @@ RSpec.describe Gearman::TaskSet, :quiet do
     end
 
     it "is not forgotten when others were added and asked after until the time-out passed" do
-      set.add_task(recording("f", "held"))
-      waiting = waiting_thread(0.5)
-      pop(arrived)
-      set.add_task(recording("f", "other"))
+      waiting = wait_and_add(0.5)
       expect(set.size).to eq(2)
       expect(waiting.value).to be(false)
       expect(set.size).to eq(2)
@@ -509,11 +512,9 @@ RSpec.describe Gearman::TaskSet, :quiet do
     end
 
     it "is gone on with behind the tasks that another thread waits for meanwhile" do
-      set.add_task(recording("f", "held"))
-      waiting = waiting_thread(0.5)
-      pop(arrived)
-      set.add_task(recording("f", "other"))
-      expect(set.wait(0.1)).to be(true).or be(false)
+      waiting = wait_and_add(3)
+      expect(set.wait(JobServers::PATIENCE)).to be(true)
+      expect(calls).to eq([[:on_complete, "other"]])
       expect(waiting.value).to be(false)
       go_on << true
       expect(set.wait(JobServers::PATIENCE)).to be(true)
@@ -521,10 +522,7 @@ RSpec.describe Gearman::TaskSet, :quiet do
     end
 
     it "ends with an interrupt that is one of the library's errors, though another was added meanwhile" do
-      set.add_task(recording("f", "held"))
-      waiting = waiting_thread(JobServers::PATIENCE)
-      pop(arrived)
-      set.add_task(recording("f", "other"))
+      waiting = wait_and_add(JobServers::PATIENCE)
       waiting.raise(Gearman::NetworkError, "mine")
       expect { waiting.value }.to raise_error(Gearman::NetworkError, "mine")
       go_on << true
