@@ -1,5 +1,7 @@
 #include "connection.h"
 
+#include <assert.h>
+
 /*
  * Gearman::Connection: one server, and the channels to it. How a socket is opened, and when again, is
  * said in Ruby; here is what runs for each conversation.
@@ -11,8 +13,55 @@
 /* How often late packets are read: a server that goes on talking is alive. */
 enum { LATE_READS = 64, MAX_CHANNELS = 64 };
 
+typedef struct {
+    VALUE channels; /* Array */
+    VALUE waiting;  /* Array of those who wait for a channel; nil: nobody does */
+    VALUE known;    /* whether the server is up, as far as is known: nil (not asked yet), true or false */
+} connection;
+
 static VALUE cConnection;
-static ID id_channels, id_fresh, id_open_channel, id_released, id_waiting;
+static ID id_fresh, id_open_channel, id_released;
+
+static void connection_mark(void *data)
+{
+    const connection *known = data;
+    rb_gc_mark_movable(known->channels);
+    rb_gc_mark_movable(known->waiting);
+}
+
+static void connection_compact(void *data)
+{
+    connection *known = data;
+    known->channels = rb_gc_location(known->channels);
+    known->waiting = rb_gc_location(known->waiting);
+}
+
+static size_t connection_size(const void *data) { return sizeof(connection); }
+
+static const rb_data_type_t connection_type = {
+    .wrap_struct_name = "Gearman::Connection",
+    .function = {.dmark = connection_mark,
+                 .dfree = RUBY_DEFAULT_FREE,
+                 .dsize = connection_size,
+                 .dcompact = connection_compact},
+    .flags = GM_TYPED_FREE | RUBY_TYPED_WB_PROTECTED,
+};
+
+/* Unchecked: every VALUE that comes here is the receiver of a method of Connection, or went through gm_connection_p. */
+static inline connection *get(VALUE self)
+{
+    assert(rb_typeddata_is_kind_of(self, &connection_type));
+    return RTYPEDDATA_DATA(self);
+}
+
+static VALUE connection_allocate(VALUE klass)
+{
+    connection *made;
+    VALUE self = TypedData_Make_Struct(klass, connection, &connection_type, made);
+    made->channels = made->waiting = made->known = Qnil;
+    RB_OBJ_WRITE(self, &made->channels, rb_ary_new());
+    return self;
+}
 
 /* Takes a channel off the list. rb_ary_delete would yield it to the caller's block where it is not there any more. */
 static bool take_off(VALUE channels, VALUE channel)
@@ -76,20 +125,21 @@ static VALUE take_idle(VALUE channels)
     return Qnil;
 }
 
-/* Whether somebody waits for a channel, which needs MAX_CHANNELS in use: with a single one it is not looked up. */
-static bool awaited(VALUE self, VALUE channels)
-{
-    return RARRAY_LEN(channels) > 1 && RTEST(rb_ivar_get(self, id_waiting));
-}
+bool gm_connection_p(VALUE value) { return rb_typeddata_is_kind_of(value, &connection_type); }
 
-bool gm_connection_p(VALUE value) { return RTEST(rb_obj_is_kind_of(value, cConnection)); }
+/* Whether somebody waits for a channel. */
+static bool awaited(VALUE self) { return !NIL_P(get(self)->waiting); }
+
+VALUE gm_connection_known(VALUE self) { return get(self)->known; }
+
+void gm_connection_learn(VALUE self, VALUE known) { get(self)->known = known; }
 
 VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
 {
-    VALUE channels = rb_ivar_get(self, id_channels);
+    VALUE channels = get(self)->channels;
     bool waited = false; /* first come, first served */
     for (;;) {
-        VALUE channel = waited || !awaited(self, channels) ? take_idle(channels) : Qnil;
+        VALUE channel = waited || !awaited(self) ? take_idle(channels) : Qnil;
         if (!NIL_P(channel)) return channel;
         channel = rb_funcall(self, id_open_channel, 2, gm_seconds_until(deadline), waited ? Qtrue : Qfalse);
         waited = NIL_P(channel);
@@ -113,7 +163,7 @@ static void close_unused(VALUE channels)
 
 void gm_connection_release(VALUE self, VALUE channel)
 {
-    VALUE channels = rb_ivar_get(self, id_channels);
+    VALUE channels = get(self)->channels;
     bool unsent = gm_channel_sent(channel) != gm_channel_queued(channel);
     gm_channel_begin(channel);
     gm_channel_lease(channel)->taken = false;
@@ -121,11 +171,11 @@ void gm_connection_release(VALUE self, VALUE channel)
     if (last > 0 && rb_ary_entry(channels, last) != channel && take_off(channels, channel)) {
         rb_ary_push(channels, channel);
     }
-    bool surplus = RARRAY_LEN(channels) > MAX_CHANNELS && !awaited(self, channels) && take_off(channels, channel);
+    bool surplus = RARRAY_LEN(channels) > MAX_CHANNELS && !awaited(self) && take_off(channels, channel);
     /* What is unsent must not go out with the next conversation's. Behind a close an interrupt may be raised. */
     if (unsent || surplus) gm_channel_close(channel);
     close_unused(channels);
-    if (awaited(self, channels)) rb_funcall(self, id_released, 0);
+    if (awaited(self)) rb_funcall(self, id_released, 0);
 }
 
 typedef struct {
@@ -166,7 +216,7 @@ static VALUE connection_exchange(int argc, VALUE *argv, VALUE self)
 /* call-seq: idle? -> whether a channel can be leased at once */
 static VALUE connection_idle_p(VALUE self)
 {
-    VALUE channels = rb_ivar_get(self, id_channels);
+    VALUE channels = get(self)->channels;
     for (long i = 0; i < RARRAY_LEN(channels); i++) {
         if (!gm_channel_lease(rb_ary_entry(channels, i))->taken) return Qtrue;
     }
@@ -209,17 +259,39 @@ static VALUE connection_release(VALUE self, VALUE channel)
     return Qnil;
 }
 
+static VALUE connection_channels(VALUE self) { return get(self)->channels; }
+
+static VALUE connection_waiting(VALUE self) { return get(self)->waiting; }
+
+static VALUE connection_set_waiting(VALUE self, VALUE waiting)
+{
+    RB_OBJ_WRITE(self, &get(self)->waiting, waiting);
+    return waiting;
+}
+
+/* call-seq: known = true, false or nil */
+static VALUE connection_set_known(VALUE self, VALUE known)
+{
+    gm_connection_learn(self, known);
+    return known;
+}
+
 void Init_gearman_connection(void)
 {
-    id_channels = rb_intern("@channels");
     id_fresh = rb_intern("@fresh");
     id_open_channel = rb_intern("open_channel");
     id_released = rb_intern("channel_released");
-    id_waiting = rb_intern("@waiting");
     cConnection = rb_define_class_under(gm_mGearman, "Connection", rb_cObject);
     rb_gc_register_mark_object(cConnection);
     /* Sockets to one server, unless there is no end to the wait for one of them. */
     rb_define_const(cConnection, "MAX_CHANNELS", INT2FIX(MAX_CHANNELS));
+    rb_define_alloc_func(cConnection, connection_allocate);
+    rb_undef_method(cConnection, "initialize_copy");
+    rb_define_private_method(cConnection, "channels", connection_channels, 0);
+    rb_define_private_method(cConnection, "waiting", connection_waiting, 0);
+    rb_define_private_method(cConnection, "waiting=", connection_set_waiting, 1);
+    rb_define_private_method(cConnection, "known", gm_connection_known, 0);
+    rb_define_private_method(cConnection, "known=", connection_set_known, 1);
     rb_define_method(cConnection, "exchange", connection_exchange, -1);
     rb_define_method(cConnection, "idle?", connection_idle_p, 0);
     rb_define_method(cConnection, "lease", connection_lease, -1);

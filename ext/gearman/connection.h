@@ -13,6 +13,10 @@ VALUE gm_connection_lease(VALUE self, gm_deadline deadline);
 /* Whether it is a Gearman::Connection, which the functions here rely on. */
 bool gm_connection_p(VALUE value);
 
+/* Whether the server is up, as far as is known: Qnil (not asked yet), Qtrue or Qfalse. */
+VALUE gm_connection_known(VALUE self);
+void gm_connection_learn(VALUE self, VALUE known);
+
 /* Gives a channel back. What is still owed on it belongs to nobody from here on. */
 void gm_connection_release(VALUE self, VALUE channel);
 

@@ -1,12 +1,40 @@
 #include "connection.h"
 
-/*
- * Gearman::ConnectionPool: choosing one of the servers. A connection tells by its @up what is known of
- * its server: nil (not asked yet), true or false.
- */
+/* Gearman::ConnectionPool: choosing one of the servers. What stands in for a Connection is asked each time. */
 
-static ID id_back_p, id_counter, id_due_p, id_get_connection, id_is_healthy, id_reason, id_refused_p, id_servers,
-    id_to_host_port, id_up;
+typedef struct {
+    VALUE servers; /* Array, which is replaced and not changed */
+    long turn;     /* the index of the server that was last chosen without a key */
+} connection_pool;
+
+static ID id_back_p, id_due_p, id_get_connection, id_is_healthy, id_reason, id_refused_p, id_to_host_port;
+
+static void pool_mark(void *data) { rb_gc_mark_movable(((connection_pool *)data)->servers); }
+
+static void pool_compact(void *data)
+{
+    connection_pool *pool = data;
+    pool->servers = rb_gc_location(pool->servers);
+}
+
+static size_t pool_size(const void *data) { return sizeof(connection_pool); }
+
+static const rb_data_type_t pool_type = {
+    .wrap_struct_name = "Gearman::ConnectionPool",
+    .function = {.dmark = pool_mark, .dfree = RUBY_DEFAULT_FREE, .dsize = pool_size, .dcompact = pool_compact},
+    .flags = GM_TYPED_FREE | RUBY_TYPED_WB_PROTECTED,
+};
+
+static connection_pool *get(VALUE self) { return rb_check_typeddata(self, &pool_type); }
+
+static VALUE pool_allocate(VALUE klass)
+{
+    connection_pool *pool;
+    VALUE self = TypedData_Make_Struct(klass, connection_pool, &pool_type, pool);
+    pool->servers = Qnil;
+    RB_OBJ_WRITE(self, &pool->servers, rb_ary_new());
+    return self;
+}
 
 /* Where `key` lies on `server`: the highest of all servers has it (rendezvous hashing, FNV-1a, mixed). */
 static uint64_t weight(VALUE key, VALUE server)
@@ -36,17 +64,16 @@ static int by_rank(const void *one, const void *other)
 }
 
 /* The servers in the order in which they are to be tried. */
-static void arrange(VALUE self, VALUE servers, VALUE key, candidate *candidates, long count)
+static void arrange(connection_pool *pool, VALUE servers, VALUE key, candidate *candidates, long count)
 {
-    long counter = 0;
+    long first = 0;
     if (NIL_P(key)) {
-        counter = (NUM2LONG(rb_ivar_get(self, id_counter)) + 1) % count;
-        rb_ivar_set(self, id_counter, LONG2FIX(counter));
+        first = pool->turn = (pool->turn + 1) % count;
     } else {
         StringValue(key);
     }
     for (long i = 0; i < count; i++) {
-        VALUE server = rb_ary_entry(servers, (counter + i) % count);
+        VALUE server = rb_ary_entry(servers, (first + i) % count);
         candidates[i] = (candidate){server, 0};
         if (NIL_P(key)) continue;
         VALUE name = rb_funcall(server, id_to_host_port, 0);
@@ -55,9 +82,11 @@ static void arrange(VALUE self, VALUE servers, VALUE key, candidate *candidates,
     if (!NIL_P(key)) qsort(candidates, (size_t)count, sizeof(*candidates), by_rank);
 }
 
-static bool learn(VALUE connection, VALUE healthy)
+static VALUE known(VALUE server) { return gm_connection_p(server) ? gm_connection_known(server) : Qnil; }
+
+static bool learn(VALUE server, VALUE healthy)
 {
-    rb_ivar_set(connection, id_up, RTEST(healthy) ? Qtrue : Qfalse);
+    if (gm_connection_p(server)) gm_connection_learn(server, RTEST(healthy) ? Qtrue : Qfalse);
     return RTEST(healthy);
 }
 
@@ -71,19 +100,19 @@ static bool ask(VALUE connection, gm_deadline deadline)
 static bool any_up(const candidate *candidates, long count)
 {
     for (long i = 0; i < count; i++) {
-        if (rb_ivar_get(candidates[i].server, id_up) == Qtrue) return true;
+        if (known(candidates[i].server) == Qtrue) return true;
     }
     return false;
 }
 
 /* Whether a server is up as far as is known; one that is not known, or due again, is asked. */
-static bool up(const candidate *candidates, long count, long index, gm_deadline deadline)
+static bool is_up(const candidate *candidates, long count, long index, gm_deadline deadline)
 {
-    VALUE connection = candidates[index].server, known = rb_ivar_get(connection, id_up);
-    if (known == Qtrue) return true;
-    if (known == Qfalse && !RTEST(rb_funcall(connection, id_due_p, 0))) return false;
+    VALUE connection = candidates[index].server, up = known(connection);
+    if (up == Qtrue) return true;
+    if (up == Qfalse && !RTEST(rb_funcall(connection, id_due_p, 0))) return false;
     /* Nobody waits again for a server that was silent while there are others. */
-    if (known == Qfalse && !RTEST(rb_funcall(connection, id_refused_p, 0)) && any_up(candidates, count)) {
+    if (up == Qfalse && !RTEST(rb_funcall(connection, id_refused_p, 0)) && any_up(candidates, count)) {
         return learn(connection, rb_funcall(connection, id_back_p, 0));
     }
     if (deadline == GM_NEVER) return ask(connection, GM_NEVER);
@@ -101,15 +130,16 @@ static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
 {
     VALUE key, timeout;
     rb_scan_args(argc, argv, "02", &key, &timeout);
-    VALUE servers = rb_ivar_get(self, id_servers);
+    connection_pool *pool = get(self);
+    VALUE servers = pool->servers;
     long count = RARRAY_LEN(servers);
     if (count == 0) rb_raise(gm_eNoJobServersError, "no job server is configured");
-    if (count == 1 && rb_ivar_get(rb_ary_entry(servers, 0), id_up) == Qtrue) return rb_ary_entry(servers, 0);
+    if (count == 1 && known(RARRAY_AREF(servers, 0)) == Qtrue) return RARRAY_AREF(servers, 0);
     gm_deadline deadline = gm_deadline_in(timeout);
     candidate *candidates = ALLOCA_N(candidate, count); /* on the stack, where the collector sees the servers */
-    arrange(self, servers, key, candidates, count);
+    arrange(pool, servers, key, candidates, count);
     for (long i = 0; i < count; i++) {
-        if (up(candidates, count, i, deadline)) return candidates[i].server;
+        if (is_up(candidates, count, i, deadline)) return candidates[i].server;
     }
     /* Better to ask again, where asking is quick, than to give up. */
     for (long i = 0; i < count; i++) {
@@ -120,12 +150,23 @@ static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
     if (gm_now() >= deadline) rb_raise(gm_eSocketTimeoutError, "no job server answered before the time-out");
     VALUE names = rb_ary_new_capa(count);
     for (long i = 0; i < count; i++) {
-        VALUE server = rb_ary_entry(servers, i), reason = rb_ivar_get(server, id_reason);
+        VALUE server = rb_ary_entry(servers, i), reason = rb_check_funcall(server, id_reason, 0, NULL);
         VALUE name = rb_funcall(server, id_to_host_port, 0);
-        rb_ary_push(names, NIL_P(reason) ? name : rb_sprintf("%" PRIsVALUE " (%" PRIsVALUE ")", name, reason));
+        rb_ary_push(names, reason == Qundef || NIL_P(reason)
+                               ? name
+                               : rb_sprintf("%" PRIsVALUE " (%" PRIsVALUE ")", name, reason));
     }
     rb_raise(gm_eNoJobServersError, "no job server can be reached: %" PRIsVALUE,
              rb_ary_join(names, rb_str_new_cstr(", ")));
+}
+
+static VALUE pool_job_servers(VALUE self) { return get(self)->servers; }
+
+static VALUE pool_set_job_servers(VALUE self, VALUE servers)
+{
+    Check_Type(servers, T_ARRAY);
+    RB_OBJ_WRITE(self, &get(self)->servers, servers);
+    return servers;
 }
 
 VALUE gm_pool_connection(VALUE pool, VALUE unique, gm_deadline deadline)
@@ -137,15 +178,16 @@ VALUE gm_pool_connection(VALUE pool, VALUE unique, gm_deadline deadline)
 void Init_gearman_connection_pool(void)
 {
     id_back_p = rb_intern("back?");
-    id_counter = rb_intern("@server_counter");
     id_get_connection = rb_intern("get_connection");
     id_is_healthy = rb_intern("is_healthy?");
-    id_reason = rb_intern("@reason");
+    id_reason = rb_intern("reason");
     id_refused_p = rb_intern("refused?");
-    id_servers = rb_intern("@job_servers");
     id_to_host_port = rb_intern("to_host_port");
-    id_up = rb_intern("@up");
     id_due_p = rb_intern("due?");
     VALUE cConnectionPool = rb_define_class_under(gm_mGearman, "ConnectionPool", rb_cObject);
+    rb_define_alloc_func(cConnectionPool, pool_allocate);
+    rb_undef_method(cConnectionPool, "initialize_copy");
+    rb_define_private_method(cConnectionPool, "job_servers", pool_job_servers, 0);
+    rb_define_private_method(cConnectionPool, "job_servers=", pool_set_job_servers, 1);
     rb_define_method(cConnectionPool, "get_connection", pool_get_connection, -1);
 }

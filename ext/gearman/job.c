@@ -48,15 +48,13 @@ static job *get(VALUE self)
     return j;
 }
 
-static VALUE allocate(VALUE klass, size_t bytes)
+static VALUE job_allocate(VALUE klass)
 {
-    VALUE self = rb_data_typed_object_zalloc(klass, sizeof(job) + bytes, &job_type);
-    job *j = RTYPEDDATA_DATA(self);
+    job *j;
+    VALUE self = TypedData_Make_Struct(klass, job, &job_type, j);
     for (int i = 0; i < FIELDS; i++) j->fields[i] = Qnil;
     return self;
 }
-
-static VALUE job_allocate(VALUE klass) { return allocate(klass, 0); }
 
 static VALUE write_field(VALUE self, job_field field, VALUE value)
 {
@@ -66,18 +64,22 @@ static VALUE write_field(VALUE self, job_field field, VALUE value)
 
 VALUE gm_job_new(VALUE worker, VALUE channel, VALUE func, VALUE data, gm_slice handle, gm_slice unique)
 {
-    VALUE self = allocate(cJob, handle.length + unique.length);
-    job *j = RTYPEDDATA_DATA(self);
-    RB_OBJ_WRITE(self, &j->fields[WORKER], worker);
-    RB_OBJ_WRITE(self, &j->fields[CHANNEL], channel);
-    RB_OBJ_WRITE(self, &j->fields[FUNC_NAME], func);
-    RB_OBJ_WRITE(self, &j->fields[DATA], data);
+    /* Filled before there is an object, which spares the write barriers. */
+    job *j = xmalloc(sizeof(*j) + handle.length + unique.length);
+    *j = (job){
+        {[CHANNEL] = channel, [WORKER] = worker, [FUNC_NAME] = func, [DATA] = data, [HANDLE] = Qnil, [UNIQUE] = Qnil},
+        {j->bytes, handle.length},
+        {NULL, 0}};
     memcpy(j->bytes, handle.bytes, handle.length);
-    j->handle = (gm_slice){j->bytes, handle.length};
     if (unique.bytes) {
         memcpy(j->bytes + handle.length, unique.bytes, unique.length);
         j->unique = (gm_slice){j->bytes + handle.length, unique.length};
     }
+    VALUE self = TypedData_Wrap_Struct(cJob, &job_type, j);
+    RB_GC_GUARD(worker);
+    RB_GC_GUARD(channel);
+    RB_GC_GUARD(func);
+    RB_GC_GUARD(data);
     return self;
 }
 

@@ -4,6 +4,8 @@ VALUE gm_mGearman;
 VALUE gm_eError, gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
 VALUE gm_eJobQueueError, gm_eNoJobServersError, gm_eRefusedError, gm_eServerDownException;
 
+static int utf8_index;
+
 /* As rb_enc_str_asciionly_p, without asking the String for its encoding first. */
 static bool ascii_only(gm_slice bytes)
 {
@@ -29,8 +31,9 @@ static bool ascii_only(gm_slice bytes)
 
 VALUE gm_str_new(gm_slice bytes)
 {
-    if (!ascii_only(bytes)) return rb_str_new((const char *)bytes.bytes, (long)bytes.length);
-    VALUE string = rb_utf8_str_new((const char *)bytes.bytes, (long)bytes.length);
+    VALUE string = rb_str_new((const char *)bytes.bytes, (long)bytes.length);
+    if (!ascii_only(bytes)) return string;
+    RB_ENCODING_SET_INLINED(string, utf8_index); /* rb_utf8_str_new looks the encoding up each time */
     ENC_CODERANGE_SET(string, ENC_CODERANGE_7BIT);
     return string;
 }
@@ -81,6 +84,7 @@ static VALUE error_class(const char *name)
 
 void Init_gearman_native(void)
 {
+    utf8_index = rb_utf8_encindex();
     gm_mGearman = rb_define_module("Gearman");
     gm_eError = error_class("Error");
     gm_eInvalidArgsError = error_class("InvalidArgsError");

@@ -46,25 +46,26 @@ typedef struct {
     char noted_handle[NOTED_SIZE];
 } task_state;
 
+/* Those first that are given most often. */
 static struct {
     const char *name;
     task_field field;
     VALUE symbol;
 } options[] = {
     {"hash", HASH, 0},
-    {"uniq", UNIQ, 0},
-    {"coalesce", COALESCE, 0},
-    {"priority", PRIORITY, 0},
-    {"background", BACKGROUND, 0},
-    {"schedule_at", SCHEDULE_AT, 0},
-    {"retry_count", RETRY_COUNT, 0},
     {"on_complete", ON_COMPLETE, 0},
     {"on_fail", ON_FAIL, 0},
-    {"on_retry", ON_RETRY, 0},
-    {"on_status", ON_STATUS, 0},
+    {"priority", PRIORITY, 0},
+    {"retry_count", RETRY_COUNT, 0},
+    {"background", BACKGROUND, 0},
+    {"schedule_at", SCHEDULE_AT, 0},
+    {"coalesce", COALESCE, 0},
+    {"uniq", UNIQ, 0},
     {"on_exception", ON_EXCEPTION, 0},
-    {"on_warning", ON_WARNING, 0},
+    {"on_status", ON_STATUS, 0},
     {"on_data", ON_DATA, 0},
+    {"on_warning", ON_WARNING, 0},
+    {"on_retry", ON_RETRY, 0},
 };
 enum { OPTIONS = sizeof(options) / sizeof(*options) };
 
@@ -223,21 +224,36 @@ static VALUE valid_option(int option, VALUE value)
     }
 }
 
-typedef struct {
-    VALUE task, unknown;
-} option_taking;
-
-static int take_option(VALUE name, VALUE value, VALUE data)
+static int add_unknown(VALUE name, VALUE value, VALUE unknown)
 {
-    option_taking *taking = (option_taking *)data;
     for (int i = 0; i < OPTIONS; i++) {
-        if (name != options[i].symbol) continue;
-        write_field(taking->task, options[i].field, valid_option(i, value));
-        return ST_CONTINUE;
+        if (name == options[i].symbol) return ST_CONTINUE;
     }
-    if (NIL_P(taking->unknown)) taking->unknown = rb_ary_new();
-    rb_ary_push(taking->unknown, rb_obj_as_string(name));
+    rb_ary_push(unknown, rb_obj_as_string(name));
     return ST_CONTINUE;
+}
+
+NORETURN(static void raise_unknown(VALUE given));
+
+static void raise_unknown(VALUE given)
+{
+    VALUE unknown = rb_ary_new();
+    rb_hash_foreach(given, add_unknown, unknown);
+    rb_raise(gm_eInvalidArgsError, "Invalid task args: %" PRIsVALUE,
+             rb_ary_join(rb_ary_sort(unknown), rb_str_new_cstr(", ")));
+}
+
+/* Looks for one option after the other, until there are no more: that is less than iterating over a Hash of few. */
+static void take_options(VALUE self, VALUE given)
+{
+    size_t left = RHASH_SIZE(given);
+    for (int i = 0; left > 0 && i < OPTIONS; i++) {
+        VALUE value = rb_hash_lookup2(given, options[i].symbol, Qundef);
+        if (value == Qundef) continue;
+        write_field(self, options[i].field, valid_option(i, value));
+        left--;
+    }
+    if (left > 0) raise_unknown(given);
 }
 
 /* call-seq: new(func, arg = "", opts = {}) */
@@ -246,12 +262,8 @@ static VALUE task_initialize(int argc, VALUE *argv, VALUE self)
     rb_check_arity(argc, 1, 3);
     write_field(self, FUNC, rb_obj_as_string(argv[0]));
     write_field(self, ARG, argc > 1 ? argv[1] : empty);
-    if (argc < 3 || NIL_P(argv[2])) return Qnil;
-    option_taking taking = {self, Qnil};
-    rb_hash_foreach(rb_convert_type(argv[2], T_HASH, "Hash", "to_hash"), take_option, (VALUE)&taking);
-    if (NIL_P(taking.unknown)) return Qnil;
-    rb_raise(gm_eInvalidArgsError, "Invalid task args: %" PRIsVALUE,
-             rb_ary_join(rb_ary_sort(taking.unknown), rb_str_new_cstr(", ")));
+    if (argc == 3 && !NIL_P(argv[2])) take_options(self, rb_convert_type(argv[2], T_HASH, "Hash", "to_hash"));
+    return Qnil;
 }
 
 /* As Task#initialize, with background: true. */

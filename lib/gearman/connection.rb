@@ -79,9 +79,7 @@ module Gearman
       @state = nil
       @name = Address.new(hostname.to_s, port).to_s.freeze
       @connect_timeout = CONNECT_TIMEOUT
-      @channels = []
       @channel = nil
-      @up = nil
       @failures = 0
       @failure_told = false
       @retry_at = @failed_at = @opened_at = 0.0
@@ -198,9 +196,9 @@ module Gearman
     def close_socket
       @channel = nil
       # Other threads open some meanwhile: those are the next call's.
-      @channels.dup.each do |channel|
+      channels.dup.each do |channel|
         channel.close
-        @channels.delete(channel)
+        channels.delete(channel)
       end
       take_attempt&.close
       true
@@ -213,7 +211,7 @@ module Gearman
 
     # @return [String] "host:port (connected: true)"
     def to_s
-      "#{@name} (connected: #{@channels.any?(&:usable?)})"
+      "#{@name} (connected: #{channels.any?(&:usable?)})"
     end
 
     # @return [String]
@@ -284,7 +282,7 @@ module Gearman
       return if @options.include?(option)
 
       @options << option
-      @channels.dup.each { |channel| channel.queue(Packet.pack_request(:option_req, option)) if channel.usable? }
+      channels.dup.each { |channel| channel.queue(Packet.pack_request(:option_req, option)) if channel.usable? }
     end
 
     # Whether bytes were read ahead on the socket.
@@ -306,7 +304,7 @@ module Gearman
       @failed_at = now
       first, limit = refused ? REFUSED_BACKOFF : SILENT_BACKOFF
       @failures = 0 if now - @retry_at > FORGOTTEN_AFTER
-      @up = false
+      self.known = false
       @refused = refused
       delay = [first * (2**[@failures, 16].min), limit].min * (0.75 + (rand / 2))
       @failures += 1
@@ -343,7 +341,7 @@ module Gearman
     # @return [Boolean] whether the server can be used, as far as is known
     # @api private
     def up?
-      @up || false
+      known || false
     end
 
     # Notes that a socket was lost. However many are told of it, one outage counts once.
@@ -353,7 +351,7 @@ module Gearman
     def lost
       return failed(true, @opened_at) if now - @opened_at < SETTLED_AFTER
 
-      @up = nil
+      self.known = nil
       @failures = 0
       @failure_told = false
       0.0
@@ -441,7 +439,7 @@ module Gearman
     def open_channel(timeout, turn)
       forget_other_process
       began = now
-      return unless (room? && (turn || @waiting.nil?)) || waited_for_long?(timeout)
+      return unless (room? && (turn || waiting.nil?)) || waited_for_long?(timeout)
 
       timeout = remaining(timeout && (began + timeout))
       began = now
@@ -453,7 +451,7 @@ module Gearman
       end
       @options.each { |option| channel.queue(Packet.pack_request(:option_req, option)) }
       @opened_at = now
-      @up = true
+      self.known = true
       @reason = nil
       channel
     rescue SystemCallError, SocketError, IOError, TLS::HandshakeError => e
@@ -467,7 +465,7 @@ module Gearman
       @pid = Process.pid
       @attempt = nil
       @opening = 0
-      @waiting = nil
+      self.waiting = nil
       @mutex = Mutex.new
     end
 
@@ -513,7 +511,7 @@ module Gearman
     end
 
     def room?
-      @channels.size + @opening < MAX_CHANNELS
+      channels.size + @opening < MAX_CHANNELS
     end
 
     # Waits until it is this caller's turn to look for a channel, or until it has waited for long: then it is true. The
@@ -524,9 +522,9 @@ module Gearman
       waiter = Waiter.new(ConditionVariable.new, false)
       begin
         @mutex.lock
-        @waiting = [*@waiting, waiter]
+        self.waiting = [*waiting, waiter]
         queued = true
-        until waiter.called || (@waiting.first.equal?(waiter) && (idle? || room?))
+        until waiter.called || (waiting.first.equal?(waiter) && (idle? || room?))
           raise Busy, "#{@name}: all #{MAX_CHANNELS} sockets are in use" if deadline && now >= deadline
           return true if now >= patience
 
@@ -534,8 +532,8 @@ module Gearman
         end
       ensure
         if queued
-          rest = @waiting - [waiter]
-          @waiting = rest.empty? ? nil : rest
+          rest = waiting - [waiter]
+          self.waiting = rest.empty? ? nil : rest
         end
         @mutex.unlock if @mutex.owned? # Ruby 3.1 does not lock it again for a fiber that was interrupted
       end
@@ -544,7 +542,7 @@ module Gearman
 
     # Called when a channel was given back while somebody waits for one, and others are open.
     def channel_released
-      waiter = @waiting&.find { |other| !other.called } or return
+      waiter = waiting&.find { |other| !other.called } or return
       waiter.called = true
       waiter.condition.signal
     end

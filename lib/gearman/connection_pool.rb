@@ -41,8 +41,6 @@ module Gearman
 
       @connect_timeout = connect_timeout
       @tls = TLS.for(tls)
-      @job_servers = []
-      @server_counter = 0
       @connection_handler = nil
       @options = []
       add_servers(servers)
@@ -57,7 +55,7 @@ module Gearman
         connection.on_open { |opened| @connection_handler&.call(opened) }
         @options.each { |option| connection.remember_option(option) }
       end
-      @job_servers += [connection]
+      self.job_servers += [connection]
       connection
     end
 
@@ -113,20 +111,20 @@ module Gearman
     #
     # @return [Array<Connection>]
     def connections
-      @job_servers.dup
+      job_servers.dup
     end
 
     # @return [Boolean]
     # @api private
     def one_server?
-      @job_servers.size == 1
+      job_servers.size == 1
     end
 
     # Closes all sockets; the next use opens new ones.
     #
     # @return [void]
     def close
-      @job_servers.each(&:close_socket)
+      job_servers.each(&:close_socket)
     end
 
     # Sets an option on every server, now and on each new connection.
@@ -134,13 +132,13 @@ module Gearman
     # @api private
     def remember_option(option)
       @options |= [option]
-      @job_servers.each { |connection| connection.remember_option(option) }
+      job_servers.each { |connection| connection.remember_option(option) }
     end
 
     private
 
     def reachable
-      @job_servers.select { |connection| connection.is_healthy? if worth_asking?(connection) }
+      job_servers.select { |connection| connection.is_healthy? if worth_asking?(connection) }
     end
 
     def worth_asking?(connection)

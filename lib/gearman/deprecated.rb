@@ -106,8 +106,8 @@ module Gearman
     #
     # @api private
     def replace_servers(servers)
-      before = @job_servers
-      @job_servers = Address.parse_list(servers).map do |address|
+      before = job_servers
+      self.job_servers = Address.parse_list(servers).map do |address|
         before.find { |connection| connection.to_host_port == address.to_s } ||
           add_connection(Connection.new(address.host, address.port))
       end
@@ -118,7 +118,7 @@ module Gearman
     # @return [Boolean] whether the server could not be used when it was last tried
     # @api private
     def down?
-      @up == false
+      known == false
     end
   end
 
