@@ -1,5 +1,7 @@
 #include "channel.h"
 
+#include "payload.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #ifndef MSG_NOSIGNAL
@@ -52,6 +55,7 @@ typedef struct {
     gm_lease *lease;
     gm_deadline last_heard;
     gm_parser parser;
+    gm_payload payload;
     gm_buffer out;
     uint64_t queued, sent;
     uint64_t offered; /* how far a write method was given bytes: TLS may have begun to send them */
@@ -73,6 +77,7 @@ static void channel_mark(void *data)
     rb_gc_mark_movable(ch->why);
     rb_gc_mark_movable(ch->unclosed);
     rb_gc_mark_movable(ch->registered);
+    rb_gc_mark_movable(ch->payload.data);
 }
 
 static void channel_compact(void *data)
@@ -86,6 +91,7 @@ static void channel_compact(void *data)
     ch->why = rb_gc_location(ch->why);
     ch->unclosed = rb_gc_location(ch->unclosed);
     ch->registered = rb_gc_location(ch->registered);
+    ch->payload.data = rb_gc_location(ch->payload.data);
 }
 
 void gm_lease_release(gm_lease *lease)
@@ -104,6 +110,7 @@ static void channel_free(void *data)
     channel *ch = data;
     close_own_fd(ch);
     gm_parser_free(&ch->parser);
+    gm_payload_free(&ch->payload);
     gm_buffer_free(&ch->out);
     gm_replies_free(&ch->replies);
     if (ch->lease) gm_lease_release(ch->lease);
@@ -113,7 +120,8 @@ static void channel_free(void *data)
 static size_t channel_size(const void *data)
 {
     const channel *ch = data;
-    return sizeof(*ch) + ch->parser.buffer.capacity + ch->out.capacity + gm_replies_memsize(&ch->replies);
+    return sizeof(*ch) + ch->parser.buffer.capacity + ch->payload.arguments.capacity + ch->out.capacity +
+           gm_replies_memsize(&ch->replies);
 }
 
 /* Not THREAD_SAFE_FREE: the count of a lease's references is not atomic. */
@@ -138,6 +146,7 @@ static VALUE channel_allocate(VALUE klass)
     VALUE self = TypedData_Make_Struct(klass, channel, &channel_type, ch);
     ch->io = ch->wait_io = ch->peer = ch->mutex = ch->kept = ch->why = ch->unclosed = ch->registered = Qnil;
     gm_parser_init(&ch->parser, GM_RES, GM_DEFAULT_MAX_PACKET);
+    gm_payload_init(&ch->payload);
     gm_buffer_init(&ch->out);
     gm_replies_init(&ch->replies);
     ch->own_fd = ch->reading = -1;
@@ -376,15 +385,42 @@ void gm_channel_set_busy(VALUE self, bool busy)
 
 /* Sending */
 
+/* Sends what is queued, and behind it as much of the data as the socket takes now. Returns how much that was. */
+static size_t send_in_place(channel *ch, gm_slice data)
+{
+    int fd = descriptor(ch->io);
+    size_t before = gm_buffer_length(&ch->out);
+    struct iovec parts[2] = {{(void *)gm_buffer_bytes(&ch->out), before}, {(void *)data.bytes, data.length}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t sent = fd < 0 ? -1 : sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent <= 0) return 0; /* the next send tells why */
+    size_t queued = (size_t)sent < before ? (size_t)sent : before;
+    gm_buffer_consume(&ch->out, queued);
+    ch->sent += (uint64_t)sent;
+    return (size_t)sent - queued;
+}
+
+/* Copying what is large costs more than a system call of its own. What cannot be sent now is copied after all. */
+static void queue_large(VALUE self, channel *ch, gm_slice data)
+{
+    size_t sent = send_in_place(ch, data);
+    if (gm_buffer_append(&ch->out, data.bytes + sent, data.length - sent) == GM_OK) return;
+    gm_channel_close(self); /* a part of the packet may be out */
+    rb_memerror();
+}
+
 void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot)
 {
     channel *ch = get(self);
     gm_replies_reserve(&ch->replies);
+    bool large = count > 0 && parts[count - 1].length >= GM_LARGE_BODY && ch->plain && gm_channel_usable(self);
     size_t before = gm_buffer_length(&ch->out);
-    gm_status status = gm_packet_encode(&ch->out, GM_REQ, command, parts, count);
+    gm_status status = large ? gm_packet_encode_head(&ch->out, GM_REQ, command, parts, count)
+                             : gm_packet_encode(&ch->out, GM_REQ, command, parts, count);
     if (status != GM_OK) gm_raise_unsendable(status, command, parts, count);
-    ch->queued += gm_buffer_length(&ch->out) - before;
+    ch->queued += gm_buffer_length(&ch->out) - before + (large ? parts[count - 1].length : 0);
     gm_replies_expect(&ch->replies, command, slot, ch->queued);
+    if (large) queue_large(self, ch, parts[count - 1]);
 }
 
 bool gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
@@ -409,6 +445,14 @@ bool gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
     ch->queued += (uint64_t)RSTRING_LEN(bytes);
     RB_GC_GUARD(bytes);
     return has_reply;
+}
+
+/* Takes bytes that were read. */
+static void take_in(channel *ch, gm_slice bytes)
+{
+    if (gm_payload_incomplete(&ch->payload)) bytes = gm_payload_feed(&ch->payload, bytes);
+    if (gm_parser_feed(&ch->parser, bytes.bytes, bytes.length) != GM_OK) rb_memerror();
+    ch->last_heard = gm_now();
 }
 
 typedef struct {
@@ -469,8 +513,8 @@ static VALUE read_by_method(VALUE data)
         call->result = GM_IO_AGAIN;
     } else {
         StringValue(bytes);
-        if (gm_parser_feed(&ch->parser, RSTRING_PTR(bytes), (size_t)RSTRING_LEN(bytes)) != GM_OK) rb_memerror();
-        ch->last_heard = gm_now();
+        take_in(ch, gm_slice_of(bytes));
+        RB_GC_GUARD(bytes);
     }
     return Qnil;
 }
@@ -658,11 +702,20 @@ gm_io gm_channel_fill(VALUE self)
         if (fd < 0) return fail(self, EBADF);
         uint8_t *room;
         size_t size;
-        if (gm_parser_reserve(&ch->parser, &room, &size) != GM_OK) rb_memerror();
+        bool payload = gm_payload_incomplete(&ch->payload);
+        if (payload) {
+            room = gm_payload_reserve(&ch->payload, &size);
+        } else if (gm_parser_reserve(&ch->parser, &room, &size) != GM_OK) {
+            rb_memerror();
+        }
         ssize_t read = recv(fd, room, size, MSG_DONTWAIT);
         ch->more = read == (ssize_t)size;
         if (read > 0) {
-            gm_parser_commit(&ch->parser, (size_t)read);
+            if (payload) {
+                gm_payload_commit(&ch->payload, (size_t)read);
+            } else {
+                gm_parser_commit(&ch->parser, (size_t)read);
+            }
             ch->last_heard = gm_now();
             return GM_IO_OK;
         }
@@ -680,12 +733,26 @@ bool gm_channel_look(VALUE self)
     return gm_channel_usable(self);
 }
 
+static gm_status next_packet(VALUE self, channel *ch, gm_reply *reply)
+{
+    reply->payload = Qnil;
+    if (gm_payload_incomplete(&ch->payload)) return GM_AGAIN;
+    if (gm_payload_complete(&ch->payload)) {
+        gm_payload_take(&ch->payload, reply);
+        return GM_OK;
+    }
+    gm_status status = gm_parser_next(&ch->parser, &reply->packet);
+    if (status == GM_OK) gm_packet_split(&reply->packet, reply->parts);
+    if (status == GM_AGAIN) gm_payload_begin(self, &ch->payload, &ch->parser);
+    return status;
+}
+
 gm_io gm_channel_next(VALUE self, gm_reply *reply)
 {
     channel *ch = get(self);
     if (foreign(ch)) return GM_IO_CLOSED; /* what the parent has read ahead is the parent's */
     for (;;) {
-        gm_status status = gm_parser_next(&ch->parser, &reply->packet);
+        gm_status status = next_packet(self, ch, reply);
         if (status == GM_AGAIN) {
             trim(ch, &ch->parser.buffer);
             return gm_channel_usable(self) ? GM_IO_AGAIN : GM_IO_CLOSED;
@@ -696,7 +763,6 @@ gm_io gm_channel_next(VALUE self, gm_reply *reply)
             gm_channel_close(self);
             return GM_IO_CLOSED;
         }
-        gm_packet_split(&reply->packet, reply->parts);
         if (gm_replies_place(&ch->replies, reply)) return GM_IO_OK;
     }
 }
@@ -732,6 +798,7 @@ static bool can_wait_shortly(const channel *ch)
 /* How many bytes are to wake recv(): those to collect that were not read yet. */
 static int wake_size(const channel *ch, size_t collect)
 {
+    if (gm_payload_incomplete(&ch->payload)) return 1;
     size_t read = gm_parser_rest(&ch->parser).length;
     return collect > read ? (int)(collect - read) : 1;
 }
@@ -766,8 +833,7 @@ static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
     }
     if (what.read < 0) return what.error == EAGAIN || what.error == EWOULDBLOCK ? GM_IO_AGAIN : fail(self, what.error);
     if (what.read == 0) return fail(self, 0);
-    if (gm_parser_feed(&ch->parser, what.bytes, (size_t)what.read) != GM_OK) rb_memerror();
-    ch->last_heard = gm_now();
+    take_in(ch, (gm_slice){what.bytes, (size_t)what.read});
     ch->more = what.read == SHORT_READ;
     return GM_IO_OK;
 }
@@ -835,7 +901,7 @@ gm_io gm_channel_receive_own(VALUE self, gm_reply *reply, size_t collect, gm_dea
 
 static VALUE pair(const gm_reply *reply)
 {
-    return rb_assoc_new(gm_command_symbol(reply->packet.command), gm_str_new(reply->packet.body));
+    return rb_assoc_new(gm_command_symbol(reply->packet.command), gm_reply_body(reply));
 }
 
 /* call-seq: new(io, peer, own = false); own: the library opened the socket and may set its options */
@@ -885,7 +951,7 @@ static VALUE channel_buffered_p(VALUE self)
 {
     channel *ch = get(self);
     bool kept = !NIL_P(ch->kept) && RARRAY_LEN(ch->kept) > 0;
-    return kept || gm_parser_rest(&ch->parser).length > 0 ? Qtrue : Qfalse;
+    return kept || !NIL_P(ch->payload.data) || gm_parser_rest(&ch->parser).length > 0 ? Qtrue : Qfalse;
 }
 
 /* call-seq: close -> nil */
@@ -1062,6 +1128,7 @@ static VALUE channel_read_bytes(int argc, VALUE *argv, VALUE self)
     gm_deadline deadline = gm_deadline_in(timeout);
     channel *ch = get(self);
     gm_slice rest;
+    gm_payload_give_back(&ch->payload, &ch->parser);
     while ((rest = gm_parser_rest(&ch->parser)).length < wanted) {
         gm_io result = gm_channel_eager(self) ? gm_channel_fill(self) : GM_IO_AGAIN;
         if (result == GM_IO_AGAIN) result = gm_channel_await(self, 1, deadline);

@@ -115,7 +115,8 @@ uint64_t gm_channel_sent(VALUE self);
 
 /*
  * Queues a request packet; its reply, if the protocol has one, will find `slot`. Raises InvalidArgsError
- * and NoMemoryError with nothing queued. The parts are copied.
+ * and NoMemoryError with nothing queued. The parts are copied, but for large data that the socket takes at once: then
+ * that, and what was queued before, is sent already.
  */
 void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot);
 

@@ -43,9 +43,9 @@ static VALUE converse(VALUE data)
     if (result == GM_IO_OK) result = gm_channel_receive_own(way->channel, &reply, 1, way->deadline);
     if (result == GM_IO_OK) {
         if (reply.packet.command == GM_JOB_CREATED) {
-            return gm_task_note_handle(way->task, reply.parts[0]) ? Qnil : gm_str_new(reply.parts[0]);
+            return gm_task_note_handle(way->task, reply.parts[0]) ? Qnil : gm_reply_part(&reply, 0);
         }
-        VALUE code = gm_str_new(reply.parts[0]), text = gm_str_new(reply.parts[1]);
+        VALUE code = gm_reply_part(&reply, 0), text = gm_reply_part(&reply, 1);
         rb_exc_raise(rb_funcall(gm_eRefusedError, id_of_task, 3, code, text, way->read->func));
     }
     if (gm_channel_sent(way->channel) > start) gm_channel_raise_in_doubt(way->channel, result == GM_IO_TIMEOUT);

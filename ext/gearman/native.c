@@ -4,37 +4,44 @@ VALUE gm_mGearman;
 VALUE gm_eError, gm_eInvalidArgsError, gm_eProtocolError, gm_eNetworkError, gm_eSocketTimeoutError;
 VALUE gm_eJobQueueError, gm_eNoJobServersError, gm_eRefusedError, gm_eServerDownException;
 
-static int utf8_index;
+static int utf8_index, binary_index;
 
-/* As rb_enc_str_asciionly_p, without asking the String for its encoding first. */
-static bool ascii_only(gm_slice bytes)
+static uint64_t word_at(const uint8_t *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof(word));
+    return word;
+}
+
+/* As rb_enc_str_asciionly_p, without a String that has to be asked for its encoding first. */
+bool gm_ascii_only(gm_slice bytes)
 {
     const uint64_t high_bits = UINT64_C(0x8080808080808080);
-    uint64_t words[8];
-    size_t i = 0;
-    for (; i + sizeof(words) <= bytes.length; i += sizeof(words)) { /* by vectors of the processor */
-        uint64_t all = 0;
-        memcpy(words, bytes.bytes + i, sizeof(words));
-        for (size_t w = 0; w < 8; w++) all |= words[w];
-        if (all & high_bits) return false;
+    const size_t size = sizeof(high_bits);
+    const uint8_t *at = bytes.bytes, *end = at + bytes.length;
+    for (; (size_t)(end - at) >= 4 * size; at += 4 * size) {
+        if ((word_at(at) | word_at(at + size) | word_at(at + 2 * size) | word_at(at + 3 * size)) & high_bits)
+            return false;
     }
-    for (; i + sizeof(uint64_t) <= bytes.length; i += sizeof(uint64_t)) {
-        uint64_t word;
-        memcpy(&word, bytes.bytes + i, sizeof(word));
-        if (word & high_bits) return false;
+    for (; (size_t)(end - at) >= size; at += size) {
+        if (word_at(at) & high_bits) return false;
     }
-    for (; i < bytes.length; i++) {
-        if (bytes.bytes[i] & 0x80) return false;
+    for (; at < end; at++) {
+        if (*at & 0x80) return false;
     }
     return true;
+}
+
+void gm_str_set_encoding(VALUE string, bool ascii)
+{
+    RB_ENCODING_SET_INLINED(string, ascii ? utf8_index : binary_index); /* rb_utf8_str_new looks it up each time */
+    ENC_CODERANGE_SET(string, ascii ? ENC_CODERANGE_7BIT : ENC_CODERANGE_UNKNOWN);
 }
 
 VALUE gm_str_new(gm_slice bytes)
 {
     VALUE string = rb_str_new((const char *)bytes.bytes, (long)bytes.length);
-    if (!ascii_only(bytes)) return string;
-    RB_ENCODING_SET_INLINED(string, utf8_index); /* rb_utf8_str_new looks the encoding up each time */
-    ENC_CODERANGE_SET(string, ENC_CODERANGE_7BIT);
+    gm_str_set_encoding(string, gm_ascii_only(bytes));
     return string;
 }
 
@@ -85,6 +92,7 @@ static VALUE error_class(const char *name)
 void Init_gearman_native(void)
 {
     utf8_index = rb_utf8_encindex();
+    binary_index = rb_ascii8bit_encindex();
     gm_mGearman = rb_define_module("Gearman");
     gm_eError = error_class("Error");
     gm_eInvalidArgsError = error_class("InvalidArgsError");

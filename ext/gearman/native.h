@@ -32,6 +32,12 @@ extern VALUE gm_eJobQueueError, gm_eNoJobServersError, gm_eRefusedError, gm_eSer
 /* A String with a copy of the bytes: UTF-8 when they are pure ASCII, BINARY otherwise. */
 VALUE gm_str_new(gm_slice bytes);
 
+/* Whether they are pure ASCII. */
+bool gm_ascii_only(gm_slice bytes);
+
+/* Gives a String of bytes the encoding that gm_str_new would. */
+void gm_str_set_encoding(VALUE string, bool ascii);
+
 /* Raises the error for bytes that cannot be read: ProtocolError, or NoMemoryError. `subject` begins its message. */
 NORETURN(void gm_raise_status(gm_status status, const char *subject));
 

@@ -16,11 +16,18 @@
 
 /* A reply, cut into its parts: slices of the channel's buffer, good until anything is read from it. */
 typedef struct {
-    gm_packet packet;
+    gm_packet packet; /* whose body ends where the data begins, if there is a `payload` */
     gm_slice parts[GM_MAX_ARGUMENTS];
+    VALUE payload;      /* the data of a large packet, as the String that it was read into; otherwise nil */
     uint32_t slot;      /* of the request it belongs to, or GM_NOBODY */
     gm_command request; /* the type of that request, for its first reply; otherwise 0 */
 } gm_reply;
+
+/* One of the parts as a String, see gm_str_new: to be asked for once, as it may be the payload itself. */
+VALUE gm_reply_part(const gm_reply *reply, size_t index);
+
+/* The whole body as a String. */
+VALUE gm_reply_body(const gm_reply *reply);
 
 typedef struct gm_expected_reply gm_expected_reply;
 

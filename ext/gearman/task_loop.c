@@ -421,7 +421,7 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
             close_slot(loop, slot);
             return;
         }
-        one = gm_str_new(reply->parts[0]);
+        one = gm_reply_part(reply, 0);
         break;
     case GM_WORK_COMPLETE:
     case GM_WORK_EXCEPTION:
@@ -429,13 +429,13 @@ static void add_reply(task_loop *loop, VALUE events, const gm_reply *reply)
         /* fall through */
     case GM_WORK_DATA:
     case GM_WORK_WARNING:
-        one = gm_str_new(reply->parts[1]);
+        one = gm_reply_part(reply, 1);
         break;
     case GM_WORK_STATUS:
     case GM_ERROR:
         ends = command == GM_ERROR;
-        one = gm_str_new(reply->parts[command == GM_ERROR ? 0 : 1]);
-        other = gm_str_new(reply->parts[command == GM_ERROR ? 1 : 2]);
+        one = gm_reply_part(reply, command == GM_ERROR ? 0 : 1);
+        other = gm_reply_part(reply, command == GM_ERROR ? 1 : 2);
         break;
     case GM_WORK_FAIL:
         ends = true;
@@ -706,7 +706,7 @@ static void await_result(gm_lone_task *lone)
             continue;
         }
         if (command == GM_WORK_COMPLETE) {
-            lone->result = gm_str_new(lone->reply.parts[1]);
+            lone->result = gm_reply_part(&lone->reply, 1);
             lone->open = false;
         } else {
             lone->replied = true;

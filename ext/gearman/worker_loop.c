@@ -253,7 +253,7 @@ static void run_callback(worker_loop *loop, callback which)
 
 static void log_packet(worker_loop *loop, long index, const gm_reply *reply)
 {
-    VALUE type = gm_command_symbol(reply->packet.command), body = gm_str_new(reply->packet.body);
+    VALUE type = gm_command_symbol(reply->packet.command), body = gm_reply_body(reply);
     rb_funcall(loop->owner, id_log_packet, 3, connection_at(loop, index), type, body);
 }
 
@@ -266,7 +266,7 @@ static bool assigns(const gm_reply *reply)
 /* Logs a job that will not be begun: it goes back to its server when the connection is closed. */
 static void log_given_back(worker_loop *loop, long index, const gm_reply *reply)
 {
-    VALUE func = gm_str_new(reply->parts[1]), handle = gm_str_new(reply->parts[0]);
+    VALUE func = gm_reply_part(reply, 1), handle = gm_reply_part(reply, 0);
     rb_funcall(loop->owner, id_given_back, 3, connection_at(loop, index), func, handle);
 }
 
@@ -604,7 +604,7 @@ static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_
 /* Runs a job in the way of a subclass with a handler of its own. */
 static void hand_over(worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
 {
-    VALUE type = gm_command_symbol(reply->packet.command), body = gm_str_new(reply->packet.body);
+    VALUE type = gm_command_symbol(reply->packet.command), body = gm_reply_body(reply);
     message what = {loop->worker, type, body, connection_at(loop, index)};
     run_callback(loop, ASSIGNED);
     call_user(loop, channel, handle_message, (VALUE)&what);
@@ -617,7 +617,7 @@ static void run_job(VALUE self, worker_loop *loop, long index, VALUE channel, co
 {
     gm_command command = reply->packet.command;
     take_function(self, loop, reply->parts[1]);
-    VALUE data = gm_str_new(reply->parts[gm_command_parts(gm_command_find(command)) - 1]);
+    VALUE data = gm_reply_part(reply, gm_command_find(command)->arguments);
     gm_slice unique = command == GM_JOB_ASSIGN ? (gm_slice){NULL, 0} : reply->parts[2];
     VALUE job = gm_job_new(loop->worker, channel, loop->func, data, reply->parts[0], unique);
     VALUE ability = current_ability(self, loop);
@@ -683,7 +683,7 @@ typedef enum { WORKED, DRY, LOST, STOPPED, TIMED_OUT } outcome;
 
 static outcome no_job(worker_loop *loop, long index, VALUE channel, const gm_reply *reply)
 {
-    VALUE body = loop->ours ? Qnil : gm_str_new(reply->packet.body);
+    VALUE body = loop->ours ? Qnil : gm_reply_body(reply);
     loop->servers[index].state = AWAKE;
     loop->servers[index].busy = loop->servers[index].scheduled_more = false;
     loop->servers[index].answer_time = gm_now() - loop->servers[index].asked_at;

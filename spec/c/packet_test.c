@@ -83,6 +83,19 @@ static void encodes_to_its_bytes(const wire_sample *sample)
     }
 }
 
+static void head_is_what_comes_before_the_data(const wire_sample *sample)
+{
+    uint8_t *expected;
+    size_t length = sample_wire(sample, GM_REQ, &expected), count = sample_parts(sample);
+    gm_buffer out;
+    gm_buffer_init(&out);
+    assert_status(gm_packet_encode_head(&out, GM_REQ, (gm_command)sample->number, sample->parts, count), GM_OK);
+    size_t data = sample->data ? sample->parts[count - 1].length : 0;
+    assert_slice(contents(&out), slice(expected, length - data));
+    gm_buffer_free(&out);
+    free(expected);
+}
+
 static void header_decodes_where_it_is_expected(const wire_sample *sample)
 {
     static const gm_direction sides[] = {GM_REQ, GM_RES, GM_BOTH};
@@ -242,6 +255,7 @@ static void packet_type(void **state)
     assert_int_equal(gm_command_parts(info), sample_parts(sample));
 
     encodes_to_its_bytes(sample);
+    head_is_what_comes_before_the_data(sample);
     header_decodes_where_it_is_expected(sample);
     body_splits_into_its_parts(sample);
     each_truncation_of_the_body_is_told(sample);

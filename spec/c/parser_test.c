@@ -317,6 +317,71 @@ static void lengths_over_the_cap_are_refused(void **state)
     assert_true(allocations.largest <= 1024);
 }
 
+/* The bytes of a body that come before its data. */
+static size_t arguments_length(const wire_sample *sample)
+{
+    return sample->body.length - sample->parts[sample->arguments].length;
+}
+
+/* Looks at the first `cut` bytes of a packet, and requires that nothing was taken. */
+static void assert_begun(const wire_sample *sample, const uint8_t *bytes, size_t length, size_t cut)
+{
+    gm_parser parser = parser_of(GM_BOTH);
+    gm_packet packet;
+    gm_slice came;
+    size_t missing;
+    feed(&parser, bytes, cut);
+    bool expected = sample->data && cut < length && cut >= GM_HEADER_SIZE + arguments_length(sample);
+    gm_status status = gm_parser_begun(&parser, sample->body.length, &packet, &came, &missing);
+    assert_status(status, expected ? GM_OK : GM_AGAIN);
+    assert_slice(gm_parser_rest(&parser), slice(bytes, cut));
+    if (expected) {
+        size_t head = GM_HEADER_SIZE + arguments_length(sample);
+        assert_int_equal(packet.command, sample->number);
+        assert_slice(packet.body, slice(bytes + GM_HEADER_SIZE, arguments_length(sample)));
+        assert_slice(came, slice(bytes + head, cut - head));
+        assert_int_equal(missing, length - cut);
+        gm_parser_drop(&parser);
+        assert_int_equal(gm_parser_rest(&parser).length, 0);
+    }
+    assert_status(gm_parser_begun(&parser, sample->body.length + 1, &packet, &came, &missing), GM_AGAIN);
+    gm_parser_free(&parser);
+}
+
+static void data_on_its_way_is_told(void **state)
+{
+    (void)state;
+    size_t with_data = 0;
+    for (uint32_t number = 1; number < GM_COMMAND_LIMIT; number++) {
+        if (number == 5) continue;
+        const wire_sample *sample = sample_of(number);
+        gm_direction magic = sample->direction & GM_RES ? GM_RES : GM_REQ;
+        uint8_t *bytes;
+        size_t length = sample_wire(sample, magic, &bytes);
+        for (size_t cut = 0; cut <= length; cut++) assert_begun(sample, bytes, length, cut);
+        if (sample->data) with_data++;
+        free(bytes);
+    }
+    assert_true(with_data > 10);
+}
+
+static void nothing_begins_with_what_cannot_be_read(void **state)
+{
+    (void)state;
+    uint8_t header[GM_HEADER_SIZE];
+    gm_packet packet;
+    gm_slice came;
+    size_t missing;
+    for (size_t i = 0; i < 3; i++) {
+        gm_parser parser;
+        gm_parser_init(&parser, GM_REQ, 1000);
+        write_header(header, i == 0 ? GM_RES : GM_REQ, i == 1 ? 99 : GM_ECHO_REQ, i == 2 ? 1001 : 1000);
+        feed(&parser, header, sizeof(header));
+        assert_status(gm_parser_begun(&parser, 0, &packet, &came, &missing), GM_AGAIN);
+        gm_parser_free(&parser);
+    }
+}
+
 static void lengths_up_to_the_cap_are_taken(void **state)
 {
     (void)state;
@@ -600,6 +665,8 @@ int run_parser_tests(size_t *total)
         TEST(wrong_direction_is_told),
         TEST(unknown_types_are_told),
         TEST(lengths_over_the_cap_are_refused),
+        TEST(data_on_its_way_is_told),
+        TEST(nothing_begins_with_what_cannot_be_read),
         TEST(lengths_up_to_the_cap_are_taken),
         TEST(announced_lengths_take_no_memory),
         TEST(memory_grows_with_the_bytes_that_came),

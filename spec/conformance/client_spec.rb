@@ -112,6 +112,26 @@ RSpec.describe Gearman::Client, :quiet do
         expect(echo("é")).to eq("é".b).and(have_attributes(encoding: Encoding::BINARY, frozen?: false))
       end
 
+      it "are the same when they are large" do
+        data = "x" * 300_000
+        expect(echo(data)).to eq(data).and(have_attributes(encoding: Encoding::UTF_8, ascii_only?: true))
+        data << "é"
+        result = echo(data)
+        expect(result).to eq(data.b).and(have_attributes(encoding: Encoding::BINARY, ascii_only?: false))
+        expect(result << "more").to end_with("more")
+      end
+
+      it "of all sizes go out together and come back to their tasks" do
+        results = {}
+        payloads = [1, 70_000, 2 << 20, 5, 65_535, 65_536, 300_000, 3 << 20, 12].map { |size| Random.new(size).bytes(size) }
+        set = Gearman::TaskSet.new(client)
+        (payloads * 3).each_with_index do |data, index|
+          set.add_task(Gearman::Task.new("echo", data, coalesce: false, on_complete: ->(result) { results[index] = result }))
+        end
+        expect(set.wait(60)).to be(true)
+        expect(results.sort.map(&:last) == payloads * 3).to be(true)
+      end
+
       it "are not changed on the way out" do
         data = "é".dup.freeze
         expect(client.do_task(Gearman::Task.new("size", data), 20)).to eq("2")

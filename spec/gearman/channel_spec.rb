@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "objspace"
+
 # The conversation on one socket. What the client makes of it is in its own specs.
 RSpec.describe Gearman::Channel do
   let(:pair) { UNIXSocket.pair }
@@ -145,6 +147,79 @@ RSpec.describe Gearman::Channel do
       .to match_array((0...8).flat_map { |thread| (0...50).map { |index| ["H:#{thread}", index] } })
   end
 
+  # From 64 KiB on, the data is read into the String that is handed out.
+  shared_examples "large packets" do
+    def data_of(size) = Random.new(size).bytes(size)
+
+    # Writes the bytes in pieces of odd sizes, while somebody reads.
+    def dribble(bytes)
+      random = Random.new(bytes.bytesize)
+      Thread.new do
+        until bytes.empty?
+          pair[1].write(bytes.slice!(0, random.rand(1..40_000)))
+          Thread.pass
+        end
+      end
+    end
+
+    it "come in whole, whatever follows them, in whichever pieces" do
+      sizes = [65_000, 65_516, 65_536, 65_537, 200_000, 1_000_000, 1, 70_000, 2_000_003]
+      packets = sizes.flat_map do |size|
+        [[:job_assign_uniq, "H:1", "f", "unique", data_of(size)], [:noop], [:echo_res, data_of(size)]]
+      end
+      writing = dribble(packets.map { |parts| response(*parts) }.join)
+      packets.each do |type, *parts|
+        expect(channel.read_response(JobServers::PATIENCE)).to eq([type, parts.join("\0").b])
+      end
+      writing.join
+      expect(channel).not_to be_buffered
+    end
+
+    it "keep their place when time-outs fall into them" do
+      data = data_of(150_000)
+      bytes = response(:echo_res, data) + response(:noop)
+      [5, 12, 13, 40_000, 65_600, 149_000, 150_011].each_cons(2) do |from, to|
+        pair[1].write(bytes.byteslice(from == 5 ? 0...to : from...to))
+        expect { channel.read_response(0.01) }.to raise_error(Gearman::SocketTimeoutError)
+        expect(channel).to be_buffered
+      end
+      writing = Thread.new { pair[1].write(bytes.byteslice(150_011..)) }
+      expect(channel.read_response(20)).to eq([:echo_res, data])
+      expect(channel.read_response(20)).to eq([:noop, ""])
+      writing.join
+    end
+
+    it "end with the connection" do
+      pair[1].write(response(:echo_res, "x" * 100_000).byteslice(0, 70_000))
+      pair[1].close
+      expect { channel.read_response(20) }.to raise_error(Gearman::NetworkError, /closed by the server/)
+    end
+
+    it "are bytes for who reads bytes" do
+      bytes = response(:job_assign, "H:1", "f", data_of(100_000))
+      pair[1].write(bytes.byteslice(0, 70_000))
+      expect { channel.read_response(0.01) }.to raise_error(Gearman::SocketTimeoutError)
+      writing = dribble(bytes.byteslice(70_000..) + response(:noop))
+      expect(channel.read_bytes(bytes.bytesize, 20)).to eq(bytes)
+      expect(channel.read_response(20)).to eq([:noop, ""])
+      writing.join
+    end
+
+    it "take no memory for what a header only announces" do
+      channel
+      GC.start
+      before = ObjectSpace.memsize_of_all
+      ["\0RES\0\0\0\x11\x3f\xff\xff\xff".b, "x" * 1000].each do |bytes|
+        pair[1].write(bytes)
+        expect { channel.read_response(0.01) }.to raise_error(Gearman::SocketTimeoutError)
+      end
+      expect(ObjectSpace.memsize_of_all - before).to be < 2 << 20
+      expect(channel).to be_buffered
+    end
+  end
+
+  it_behaves_like "large packets"
+
   describe "over an IO that is no plain socket" do
     # Takes and gives some bytes at a time, and sometimes has to wait, as TLS does.
     let(:io) do
@@ -174,6 +249,8 @@ RSpec.describe Gearman::Channel do
       end.new(pair[0])
     end
     let(:channel) { described_class.new(io, "peer") }
+
+    it_behaves_like "large packets"
 
     it "speaks by its methods, in whatever pieces they take" do
       echoing = Thread.new { 3.times { server.reply(:echo_res, server.any_request.last) } }

@@ -69,26 +69,40 @@ static gm_status measure(const gm_command_info *info, const gm_slice *parts, siz
     return GM_OK;
 }
 
-gm_status gm_packet_encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
-                           size_t count)
+static gm_status encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts, size_t count,
+                        bool whole)
 {
     const gm_command_info *info = gm_command_find(command);
     if (!info) return GM_INVALID_TYPE;
     size_t length;
     gm_status status = measure(info, parts, count, &length);
     if (status != GM_OK) return status;
+    size_t copied = info->data && !whole ? count - 1 : count;
+    size_t size = GM_HEADER_SIZE + length - (copied < count ? parts[copied].length : 0);
     uint8_t *room;
-    status = gm_buffer_reserve(out, GM_HEADER_SIZE + length, &room);
+    status = gm_buffer_reserve(out, size, &room);
     if (status != GM_OK) return status;
     gm_header_encode(room, direction, command, length);
     uint8_t *to = room + GM_HEADER_SIZE;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < copied; i++) {
         if (parts[i].length) memcpy(to, parts[i].bytes, parts[i].length);
         to += parts[i].length;
         if (i + 1 < count) *to++ = 0;
     }
-    gm_buffer_commit(out, GM_HEADER_SIZE + length);
+    gm_buffer_commit(out, size);
     return GM_OK;
+}
+
+gm_status gm_packet_encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
+                           size_t count)
+{
+    return encode(out, direction, command, parts, count, true);
+}
+
+gm_status gm_packet_encode_head(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
+                                size_t count)
+{
+    return encode(out, direction, command, parts, count, false);
 }
 
 gm_status gm_header_decode(const uint8_t *header, gm_direction expected, gm_command *command, uint32_t *length)

@@ -69,6 +69,10 @@ gm_status gm_header_encode(uint8_t *header, gm_direction direction, gm_command c
 gm_status gm_packet_encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
                            size_t count);
 
+/* gm_packet_encode without the data, if the packet has any: that is to follow from where it lies. */
+gm_status gm_packet_encode_head(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
+                                size_t count);
+
 /*
  * Reads a header from the first GM_HEADER_SIZE bytes at `header`. `expected` tells whose side reads:
  * GM_RES for a client or worker, GM_REQ for a server, GM_BOTH for either.

@@ -36,22 +36,53 @@ static gm_status check_magic(gm_slice start, gm_direction expected)
     return GM_INVALID_MAGIC;
 }
 
-gm_status gm_parser_next(gm_parser *parser, gm_packet *packet)
+/*
+ * Looks at the packet that comes next. Of its body of `length` bytes those are in the packet that are there.
+ *
+ * Return values: as gm_parser_next.
+ */
+static gm_status look(const gm_parser *parser, gm_packet *packet, size_t *length)
 {
     gm_slice rest = gm_parser_rest(parser);
     if (rest.length < GM_HEADER_SIZE) return check_magic(rest, parser->expected);
-    gm_command command;
-    uint32_t length;
-    gm_status status = gm_header_decode(rest.bytes, parser->expected, &command, &length);
+    uint32_t announced;
+    gm_status status = gm_header_decode(rest.bytes, parser->expected, &packet->command, &announced);
     if (status != GM_OK) return status;
-    if (length > parser->max_packet) return GM_TOO_LARGE;
-    if (rest.length - GM_HEADER_SIZE < length) return GM_AGAIN;
-    packet->command = command;
+    if (announced > parser->max_packet) return GM_TOO_LARGE;
+    size_t came = rest.length - GM_HEADER_SIZE;
+    *length = announced;
     packet->body.bytes = rest.bytes + GM_HEADER_SIZE;
-    packet->body.length = length;
-    gm_buffer_consume(&parser->buffer, GM_HEADER_SIZE + (size_t)length);
+    packet->body.length = came < *length ? came : *length;
+    return came < *length ? GM_AGAIN : GM_OK;
+}
+
+gm_status gm_parser_next(gm_parser *parser, gm_packet *packet)
+{
+    gm_packet next;
+    size_t length;
+    gm_status status = look(parser, &next, &length);
+    if (status != GM_OK) return status;
+    *packet = next;
+    gm_buffer_consume(&parser->buffer, GM_HEADER_SIZE + length);
     return GM_OK;
 }
+
+gm_status gm_parser_begun(const gm_parser *parser, size_t least, gm_packet *packet, gm_slice *came, size_t *missing)
+{
+    gm_packet next;
+    gm_slice parts[GM_MAX_ARGUMENTS];
+    size_t length;
+    if (gm_parser_rest(parser).length < GM_HEADER_SIZE || look(parser, &next, &length) != GM_AGAIN) return GM_AGAIN;
+    const gm_command_info *info = gm_command_find(next.command);
+    if (length < least || !info->data || gm_packet_split(&next, parts) != GM_OK) return GM_AGAIN;
+    *came = parts[info->arguments];
+    *missing = length - next.body.length;
+    next.body.length -= came->length;
+    *packet = next;
+    return GM_OK;
+}
+
+void gm_parser_drop(gm_parser *parser) { gm_buffer_consume(&parser->buffer, gm_buffer_length(&parser->buffer)); }
 
 gm_status gm_parser_line(gm_parser *parser, gm_slice *line)
 {

@@ -59,6 +59,18 @@ gm_status gm_parser_feed(gm_parser *parser, const void *bytes, size_t length);
 gm_status gm_parser_next(gm_parser *parser, gm_packet *packet);
 
 /*
+ * Looks whether a packet with a body of at least `least` bytes is on its way, whose data has begun: what is still to
+ * come of it may be read elsewhere, which saves copying it. All that came is a part of that packet.
+ *
+ * Return values: GM_OK (`packet` is set, but its body ends where the data begins; `came` is what has come of that,
+ * `missing` how many bytes are still to come); GM_AGAIN (no such packet is next).
+ */
+gm_status gm_parser_begun(const gm_parser *parser, size_t least, gm_packet *packet, gm_slice *came, size_t *missing);
+
+/* Drops all that came. It stays in place until the next reserve or feed. */
+void gm_parser_drop(gm_parser *parser);
+
+/*
  * Takes the next line of the text protocol, which begins where a packet could begin, without its
  * "\n" or "\r\n".
  *
