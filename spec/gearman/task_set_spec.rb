@@ -340,7 +340,7 @@ RSpec.describe Gearman::TaskSet, :quiet do
       connection = client.instance_variable_get(:@connection_pool).get_connection
       leased = Array.new(2) { connection.lease }
       connection.release(leased.pop)
-      connection.send(:waiting=, [:somebody])
+      connection.__send__(:waiting=, [:somebody])
       allow(connection).to receive(:open_channel).and_return(nil)
       allow(connection).to receive(:channel_released).and_raise(Interrupt)
       set = described_class.new(client)

@@ -152,8 +152,8 @@ JobServers.describe "failover", :process, :quiet do
       silent = connections(client).first
       echo(client, "first")
       silent.failed(false)
-      expect(silent.instance_variable_get(:@up)).to be(false)
-      eventually("its use") { echo(client, rand.to_s) && silent.instance_variable_get(:@up) }
+      expect(silent.__send__(:known)).to be(false)
+      eventually("its use") { echo(client, rand.to_s) && silent.__send__(:known) }
     end
 
     it "costs each of many threads one connect time-out at most" do

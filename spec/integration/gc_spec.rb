@@ -63,7 +63,7 @@ RSpec.describe "a client and the garbage collector", :quiet do
       raise "early" if conversations.any? { |_, set, results, _| set.size != 2 || results.any? }
       move_everything
       right = conversations.each_with_index.count do |(client, set, results, connection), number|
-        own = client.instance_variable_get(:@connection_pool).connections.first.instance_variable_get(:@channels).first
+        own = client.instance_variable_get(:@connection_pool).connections.first.__send__(:channels).first
         own.queue(Gearman::Packet.encode(:submit_job_bg, "f", "u", ""))
         own.send_update(Gearman::Packet.encode(:pre_sleep))
         ended = set.wait(20)
@@ -160,7 +160,7 @@ RSpec.describe "a client and the garbage collector", :quiet do
       100.times { |index| set.add_task(Gearman::Task.new("f", "#{index}#{"x" * size}")) }
       set.wait(JobServers::PATIENCE)
     end
-    held = -> { connection.instance_variable_get(:@channels).sum { |channel| ObjectSpace.memsize_of(channel) } }
+    held = -> { connection.__send__(:channels).sum { |channel| ObjectSpace.memsize_of(channel) } }
     100.times { run.call(10) }
     expect(held.call).to be < 1 << 18
     run.call(200_000)

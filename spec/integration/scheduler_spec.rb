@@ -60,7 +60,7 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
         tasks.each do |task|
           results << client.do_task(*task)
           connection = client.instance_variable_get(:@connection_pool).connections.first
-          connection.instance_variable_get(:@channels).each do |channel|
+          connection.__send__(:channels).each do |channel|
             channel.io.setsockopt(Socket::SOL_SOCKET, Socket::SO_RCVTIMEO, [30, 0].pack("l!l!"))
           end
         end

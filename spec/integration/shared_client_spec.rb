@@ -115,7 +115,7 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
     gate = Queue.new
     start_worker(server, "gate" => ->(data, _job) { gate.pop && data }, "echo" => ->(data, _job) { data })
     calling = waiting(Thread.new { client.do_task(Gearman::Task.new("gate", "result"), JobServers::PATIENCE) })
-    connection.instance_variable_get(:@channels).clear # as close does, before it closes them
+    connection.__send__(:channels).clear # as close does, before it closes them
     Array.new(2) { connection.lease }.each { |channel| connection.release(channel) }
     gate << true
     expect(calling.value).to eq("result")
@@ -218,7 +218,7 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
     # A thread that runs the block, once so many wait for a socket.
     def in_line(count, &block)
       thread = Thread.new(&block)
-      eventually("#{count} in line") { connection.instance_variable_get(:@waiting)&.size == count }
+      eventually("#{count} in line") { connection.__send__(:waiting)&.size == count }
       thread
     end
 
@@ -273,7 +273,7 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
     it "closes those beyond the maximum when they are given back" do
       stub_const("Gearman::Connection::LINE_PATIENCE", 0.2)
       more = Array.new(5) { Thread.new { connection.lease } }.map(&:value)
-      channels = connection.instance_variable_get(:@channels)
+      channels = connection.__send__(:channels)
       expect(channels.size).to eq(Gearman::Connection::MAX_CHANNELS + 5)
       (more + leases).each { |lease| connection.release(lease) }
       expect(channels.size).to eq(Gearman::Connection::MAX_CHANNELS)

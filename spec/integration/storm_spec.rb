@@ -175,7 +175,7 @@ JobServers.describe "an interruption storm", :process, :quiet do
         if (closed += 1) % 20 == 0
           client.close
         else
-          connection.instance_variable_get(:@channels).sample&.io&.close
+          connection.__send__(:channels).sample&.io&.close
         end
       end
       join_all(threads)
