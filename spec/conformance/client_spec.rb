@@ -123,10 +123,12 @@ RSpec.describe Gearman::Client, :quiet do
 
       it "of all sizes go out together and come back to their tasks" do
         results = {}
-        payloads = [1, 70_000, 2 << 20, 5, 65_535, 65_536, 300_000, 3 << 20, 12].map { |size| Random.new(size).bytes(size) }
+        sizes = [1, 70_000, 2 << 20, 5, 65_535, 65_536, 300_000, 3 << 20, 12]
+        payloads = sizes.map { |size| Random.new(size).bytes(size) }
         set = Gearman::TaskSet.new(client)
         (payloads * 3).each_with_index do |data, index|
-          set.add_task(Gearman::Task.new("echo", data, coalesce: false, on_complete: ->(result) { results[index] = result }))
+          keep = ->(result) { results[index] = result }
+          set.add_task(Gearman::Task.new("echo", data, coalesce: false, on_complete: keep))
         end
         expect(set.wait(60)).to be(true)
         expect(results.sort.map(&:last) == payloads * 3).to be(true)

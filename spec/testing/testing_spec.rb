@@ -33,6 +33,15 @@ RSpec.describe "Gearman.testing!" do
     RUBY
   end
 
+  it "keeps what is submitted in the way of gearman-ruby 3.0" do
+    expect(tested(<<~'RUBY')).to eq(["nil", "resize cat.png", "cba"])
+      p client.do_task("resize", "cat.png", background: true)
+      Gearman::Testing.submitted.each { |s| puts "#{s.func} #{s.data}" }
+      Gearman::Testing.stub("reverse") { |data| data.reverse }
+      puts client.do_task("reverse", "abc")
+    RUBY
+  end
+
   it "runs what was kept when it is drained, and what that submits" do
     expect(tested(<<~'RUBY')).to eq(["first a", "second ab", "2", "0", "[:completed, :completed]", "AB"])
       worker = Gearman::Worker.new

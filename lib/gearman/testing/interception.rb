@@ -16,6 +16,17 @@ module Gearman
 
       # Before those of {Gearman::Client}.
       module Client
+        # Keeps or runs it, if nobody waits for it.
+        def do_task(task, timeout = nil, opts = nil)
+          return super unless Testing.active?
+
+          task, timeout = Deprecated.task_of(:do_task, task, timeout, opts) unless task.is_a?(Task)
+          return super(task, timeout) unless task.background?
+
+          submit_background(task)
+          nil
+        end
+
         # Keeps or runs it.
         def submit_background(task)
           Testing.active? ? Testing.accept(task) : super
