@@ -113,6 +113,31 @@ static size_t announced(gm_slice header)
     return length;
 }
 
+/* What is told of a packet on its way is what has come of it, and nothing of that is taken. */
+static void check_begun(const gm_parser *parser)
+{
+    gm_slice rest = gm_parser_rest(parser), came;
+    gm_packet packet;
+    size_t missing, nuls = 0;
+    gm_status status = gm_parser_begun(parser, 0, &packet, &came, &missing);
+    CHECK(same(gm_parser_rest(parser), rest));
+    if (rest.length < GM_HEADER_SIZE) {
+        CHECK(status == GM_AGAIN);
+        return;
+    }
+    const gm_command_info *info = gm_command_find(rest.bytes[7]);
+    for (size_t i = GM_HEADER_SIZE; i < rest.length; i++) nuls += rest.bytes[i] == 0;
+    CHECK((status == GM_OK) == (info->data && nuls >= info->arguments));
+    if (status != GM_OK) return;
+    CHECK(packet.body.bytes == rest.bytes + GM_HEADER_SIZE && came.bytes == packet.body.bytes + packet.body.length);
+    CHECK(packet.body.length + came.length == rest.length - GM_HEADER_SIZE);
+    CHECK(missing > 0 && rest.length - GM_HEADER_SIZE + missing == announced(rest));
+    nuls = 0;
+    for (size_t i = 0; i < packet.body.length; i++) nuls += packet.body.bytes[i] == 0;
+    CHECK(nuls == info->arguments && (nuls == 0 || came.bytes[-1] == 0));
+    CHECK(gm_parser_begun(parser, announced(rest) + 1, &packet, &came, &missing) == GM_AGAIN);
+}
+
 /* Takes all that can be taken, and records it. */
 static gm_status take(gm_parser *parser, side reader, gm_buffer *record)
 {
@@ -132,6 +157,7 @@ static gm_status take(gm_parser *parser, side reader, gm_buffer *record)
         if (reader.lines && rest.length && rest.bytes[0] != 0) return GM_AGAIN;
         status = gm_parser_next(parser, &packet);
         if (status == GM_AGAIN && rest.length >= GM_HEADER_SIZE) CHECK(announced(rest) > rest.length - GM_HEADER_SIZE);
+        if (status == GM_AGAIN) check_begun(parser);
         if (status != GM_OK) return status;
         CHECK(packet.body.length <= MAX_PACKET);
         CHECK(gm_command_find(packet.command)->direction & reader.expected);
@@ -251,6 +277,12 @@ static void check_encoding(gm_slice input, numbers source)
         gm_slice split[GM_MAX_ARGUMENTS];
         CHECK(gm_packet_split(&whole, split) == GM_OK);
         for (size_t i = 0; i < count; i++) CHECK(same(split[i], parts[i]));
+        gm_buffer head;
+        gm_buffer_init(&head);
+        CHECK(gm_packet_encode_head(&head, GM_RES, command, parts, count) == GM_OK);
+        size_t data = info->data ? parts[count - 1].length : 0;
+        CHECK(same(contents(&head), (gm_slice){packet.bytes, packet.length - data}));
+        gm_buffer_free(&head);
     }
     if (status != GM_OK) CHECK(gm_buffer_length(&out) == 0);
     gm_buffer_free(&out);
