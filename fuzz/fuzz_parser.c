@@ -126,7 +126,8 @@ static void check_begun(const gm_parser *parser)
         return;
     }
     const gm_command_info *info = gm_command_find(rest.bytes[7]);
-    for (size_t i = GM_HEADER_SIZE; i < rest.length; i++) nuls += rest.bytes[i] == 0;
+    size_t end = GM_HEADER_SIZE + GM_MAX_ARGUMENTS_SIZE + 1u;
+    for (size_t i = GM_HEADER_SIZE; i < rest.length && i < end; i++) nuls += rest.bytes[i] == 0;
     CHECK((status == GM_OK) == (info->data && nuls >= info->arguments));
     if (status != GM_OK) return;
     CHECK(packet.body.bytes == rest.bytes + GM_HEADER_SIZE && came.bytes == packet.body.bytes + packet.body.length);

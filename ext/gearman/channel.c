@@ -450,7 +450,7 @@ bool gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
 /* Takes bytes that were read. */
 static void take_in(channel *ch, gm_slice bytes)
 {
-    if (gm_payload_incomplete(&ch->payload)) bytes = gm_payload_feed(&ch->payload, bytes);
+    while (gm_payload_incomplete(&ch->payload) && bytes.length > 0) bytes = gm_payload_feed(&ch->payload, bytes);
     if (gm_parser_feed(&ch->parser, bytes.bytes, bytes.length) != GM_OK) rb_memerror();
     ch->last_heard = gm_now();
 }
@@ -713,6 +713,7 @@ gm_io gm_channel_fill(VALUE self)
         if (read > 0) {
             if (payload) {
                 gm_payload_commit(&ch->payload, (size_t)read);
+                if (gm_payload_complete(&ch->payload)) ch->more = false; /* its room ended with it */
             } else {
                 gm_parser_commit(&ch->parser, (size_t)read);
             }

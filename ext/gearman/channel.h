@@ -94,13 +94,13 @@ bool gm_channel_owes(VALUE self);
 VALUE gm_channel_wait_io(VALUE self);
 int gm_channel_events(VALUE self);
 
-/* Keeps what is unsent back until somebody sends on the channel; a wait does not send it. */
+/* Keeps what is unsent back until somebody sends on the channel, or queues large data; a wait does not send it. */
 void gm_channel_cork(VALUE self);
 
 /* Whether to read before waiting: TLS keeps bytes of its own, and the last read may have left some. */
 bool gm_channel_eager(VALUE self);
 
-/* Whether memory of large packets is kept for the next: up to 4 MiB each way. */
+/* Whether memory of large packets is kept for the next, up to 4 MiB. */
 void gm_channel_set_busy(VALUE self, bool busy);
 
 /* When something was last read from it, or it was opened. */
@@ -115,8 +115,8 @@ uint64_t gm_channel_sent(VALUE self);
 
 /*
  * Queues a request packet; its reply, if the protocol has one, will find `slot`. Raises InvalidArgsError
- * and NoMemoryError with nothing queued. The parts are copied, but for large data that the socket takes at once: then
- * that, and what was queued before, is sent already.
+ * and NoMemoryError with nothing queued, or the channel closed. The parts are copied, but for large data that the
+ * socket takes at once: that, and what was queued before, is sent already then.
  */
 void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot);
 

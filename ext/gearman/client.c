@@ -8,14 +8,17 @@
 
 static VALUE cClient;
 static ID id_add_task, id_connection_pool, id_create_timeout, id_give_up, id_handle_created, id_last_result, id_new,
-    id_of_task, id_submission_failed, id_submit_by_request, id_task_create_timeout_sec, id_wait;
+    id_of_task, id_submission_failed, id_submit_background, id_submit_by_request, id_task_create_timeout_sec, id_wait;
 
 bool gm_client_p(VALUE value) { return RTEST(rb_obj_is_kind_of(value, cClient)); }
 VALUE gm_client_pool(VALUE self) { return rb_ivar_get(self, id_connection_pool); }
 
+/* Whether it has all methods as they are here. */
+static bool is_own(VALUE self) { return CLASS_OF(self) == cClient; }
+
 VALUE gm_client_create_timeout(VALUE self)
 {
-    if (CLASS_OF(self) == cClient) return rb_ivar_get(self, id_create_timeout);
+    if (is_own(self)) return rb_ivar_get(self, id_create_timeout);
     return rb_funcall(self, id_task_create_timeout_sec, 0);
 }
 
@@ -118,7 +121,11 @@ static VALUE client_do_task(int argc, VALUE *argv, VALUE self)
     VALUE task, timeout, opts;
     rb_scan_args(argc, argv, "12", &task, &timeout, &opts);
     if (!gm_task_p(task)) gm_task_of("do_task", &task, &timeout, opts);
-    if (gm_task_background(task)) return client_submit_background(self, task);
+    if (gm_task_background(task)) {
+        if (is_own(self)) return client_submit_background(self, task);
+        rb_funcall(self, id_submit_background, 1, task);
+        return Qnil;
+    }
     if (!RTEST(timeout)) timeout = Qnil;
     if (gm_interval(timeout) == 0) return Qnil; /* submitting what nobody will wait for helps nobody */
     foreground_call call = {rb_funcall(gm_cTaskSet, id_new, 1, self), task, timeout};
@@ -136,6 +143,7 @@ void Init_gearman_client(void)
     id_new = rb_intern("new");
     id_of_task = rb_intern("of_task");
     id_submission_failed = rb_intern("submission_failed");
+    id_submit_background = rb_intern("submit_background");
     id_submit_by_request = rb_intern("submit_by_request");
     id_task_create_timeout_sec = rb_intern("task_create_timeout_sec");
     id_wait = rb_intern("wait");

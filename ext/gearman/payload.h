@@ -42,7 +42,7 @@ void gm_payload_begin(VALUE owner, gm_payload *payload, gm_parser *parser);
 
 /*
  * Makes room for the next read into one that is incomplete, and stores its size: never more than what is missing, nor
- * than doubles what has come or some 100 KiB. It is good until the commit. Raises NoMemoryError.
+ * than doubles what has come, but for the first 256 KiB. It is good until the commit. Raises NoMemoryError.
  */
 uint8_t *gm_payload_reserve(gm_payload *payload, size_t *size);
 

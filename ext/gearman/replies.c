@@ -25,7 +25,7 @@ typedef struct gm_open_job {
 
 VALUE gm_reply_part(const gm_reply *reply, size_t index)
 {
-    bool data = gm_command_parts(gm_command_find(reply->packet.command)) == index + 1;
+    bool data = index == gm_command_find(reply->packet.command)->arguments;
     return data && !NIL_P(reply->payload) ? reply->payload : gm_str_new(reply->parts[index]);
 }
 
@@ -34,7 +34,7 @@ VALUE gm_reply_body(const gm_reply *reply)
     if (NIL_P(reply->payload)) return gm_str_new(reply->packet.body);
     VALUE body = rb_str_buf_new((long)reply->packet.body.length + RSTRING_LEN(reply->payload));
     rb_str_cat(body, (const char *)reply->packet.body.bytes, (long)reply->packet.body.length);
-    rb_str_buf_append(body, reply->payload);
+    rb_str_cat(body, RSTRING_PTR(reply->payload), RSTRING_LEN(reply->payload));
     gm_str_set_encoding(body, gm_ascii_only(gm_slice_of(body)));
     return body;
 }

@@ -14,7 +14,7 @@
 /* The slot of what belongs to no request of the conversation. */
 #define GM_NOBODY UINT32_MAX
 
-/* A reply, cut into its parts: slices of the channel's buffer, good until anything is read from it. */
+/* A reply, cut into its parts: slices of the channel's buffers, good until anything is read, or the next one taken. */
 typedef struct {
     gm_packet packet; /* whose body ends where the data begins, if there is a `payload` */
     gm_slice parts[GM_MAX_ARGUMENTS];

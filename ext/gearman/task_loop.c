@@ -60,7 +60,7 @@ typedef struct {
     uint32_t slot_count, slot_capacity, open_count;
     uint32_t created_count; /* of those that are open */
     /* Collecting results, see await_only(). */
-    uint64_t packets, packet_bytes; /* that came since the last wait */
+    uint64_t packets, packet_bytes; /* that came since the last wait, but for the data of large ones */
     unsigned singly, penalty;       /* how many waits are to come until then; how many the next time */
     uint32_t *vacant;               /* slots that ended */
     uint32_t vacant_count;
@@ -303,9 +303,9 @@ static void look_at_line(task_loop *loop, uint32_t index)
  * call-seq: submit(connection, tasks, timeout, window, all) -> whether there was room
  *
  * Queues the first of the tasks for the server and takes it out of the Array, and so on with those behind it where
- * `all` are for the same, while less than `window` bytes for it are unsent; they leave when the loop runs. Raises
- * InvalidArgsError for what cannot be sent, ServerDownException when the server cannot be reached: the task is the
- * first of the Array still then.
+ * `all` are for the same, while less than `window` bytes for it are unsent; they leave when the loop runs, if not
+ * before. Raises InvalidArgsError for what cannot be sent, ServerDownException when the server cannot be reached: the
+ * task is the first of the Array still then.
  */
 static VALUE loop_submit(VALUE self, VALUE connection, VALUE tasks, VALUE timeout, VALUE window, VALUE all)
 {
@@ -601,8 +601,7 @@ static size_t collectable(task_loop *loop, VALUE channel)
     return 1;
 }
 
-/* Waits for the only channel and reads. Results of quick jobs are collected; where others keep them waiting, no more.
- */
+/* Waits for the only channel and reads. Results of quick jobs are collected, unless others keep them waiting. */
 static bool await_only(task_loop *loop, VALUE channel, gm_deadline deadline)
 {
     size_t collect = collectable(loop, channel);

@@ -70,7 +70,6 @@ typedef struct {
     VALUE job;               /* the running Job, or nil */
     VALUE func;              /* the function of the last job, or nil */
     VALUE ability;           /* its Ability, nil: not known, or to be looked up again */
-    bool completes;          /* whether that has a block to be called behind a job that completed */
     gm_deadline began;       /* when it did; 0: none is running */
     gm_deadline turned;      /* when the loop last went round */
     gm_deadline phase;       /* its part of a second */
@@ -528,8 +527,6 @@ static void take_function(VALUE self, worker_loop *loop, gm_slice name)
     loop->ability = Qnil;
 }
 
-static bool has_on_complete(VALUE ability) { return !NIL_P(ability) && RTEST(rb_ivar_get(ability, id_on_complete)); }
-
 /* The Ability of that function, or nil. */
 static VALUE current_ability(VALUE self, worker_loop *loop)
 {
@@ -537,7 +534,6 @@ static VALUE current_ability(VALUE self, worker_loop *loop)
     VALUE ability = rb_hash_lookup(rb_ivar_get(loop->worker, id_abilities), loop->func);
     if (NIL_P(ability)) ability = rb_hash_lookup(rb_ivar_get(loop->owner, id_retired), loop->func);
     RB_OBJ_WRITE(self, &loop->ability, ability);
-    loop->completes = has_on_complete(ability);
     return ability;
 }
 
@@ -644,7 +640,7 @@ static void run_job(VALUE self, worker_loop *loop, long index, VALUE channel, co
         rb_funcall(loop->worker, id_job_dropped, 1, job);
     }
     if (!NIL_P(reraise)) rb_exc_raise(reraise);
-    if (complete && gm_channel_usable(channel) && (loop->attentive ? has_on_complete(ability) : loop->completes)) {
+    if (complete && gm_channel_usable(channel) && RTEST(rb_ivar_get(ability, id_on_complete))) {
         rb_funcall(loop->worker, id_completed, 3, ability, result, data);
     }
 }

@@ -540,7 +540,7 @@ module Gearman
       false
     end
 
-    # Called when a channel was given back while somebody waits for one, and others are open.
+    # Called when a channel was given back while somebody waits for one.
     def channel_released
       waiter = waiting&.find { |other| !other.called } or return
       waiter.called = true

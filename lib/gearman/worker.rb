@@ -286,7 +286,7 @@ module Gearman
       ability = @abilities[function_name(func)]
       raise InvalidArgsError, "there is no ability #{func.to_s.inspect}" unless ability
 
-      ability.after_complete(&block).tap { wake }
+      ability.after_complete(&block)
     end
 
     # Removes a function. A job of it that a server has handed out already is still run; the server is told

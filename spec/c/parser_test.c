@@ -365,6 +365,36 @@ static void data_on_its_way_is_told(void **state)
     assert_true(with_data > 10);
 }
 
+/* Behind that many bytes nobody looks for the end of the arguments, however much comes. */
+static void arguments_have_a_border(void **state)
+{
+    (void)state;
+    enum { BORDER = GM_MAX_ARGUMENTS_SIZE + 1 };
+    for (size_t arguments = BORDER - 1; arguments <= BORDER + 1; arguments++) {
+        for (size_t data = 0; data < 3; data++) {
+            size_t length = arguments + data;
+            uint8_t *bytes = allocate(GM_HEADER_SIZE + length);
+            memset(bytes, 'a', GM_HEADER_SIZE + length);
+            write_header(bytes, GM_REQ, GM_WORK_DATA, (uint32_t)length + 7);
+            bytes[GM_HEADER_SIZE + arguments - 1] = 0;
+            gm_parser parser = parser_of(GM_REQ);
+            gm_packet packet;
+            gm_slice came;
+            size_t missing;
+            feed(&parser, bytes, GM_HEADER_SIZE + length);
+            gm_status status = gm_parser_begun(&parser, 0, &packet, &came, &missing);
+            assert_status(status, arguments <= BORDER ? GM_OK : GM_AGAIN);
+            if (status == GM_OK) {
+                assert_int_equal(packet.body.length, arguments);
+                assert_slice(came, slice("aa", data));
+                assert_int_equal(missing, 7);
+            }
+            gm_parser_free(&parser);
+            free(bytes);
+        }
+    }
+}
+
 static void nothing_begins_with_what_cannot_be_read(void **state)
 {
     (void)state;
@@ -666,6 +696,7 @@ int run_parser_tests(size_t *total)
         TEST(unknown_types_are_told),
         TEST(lengths_over_the_cap_are_refused),
         TEST(data_on_its_way_is_told),
+        TEST(arguments_have_a_border),
         TEST(nothing_begins_with_what_cannot_be_read),
         TEST(lengths_up_to_the_cap_are_taken),
         TEST(announced_lengths_take_no_memory),

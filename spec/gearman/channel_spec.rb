@@ -265,6 +265,14 @@ RSpec.describe Gearman::Channel do
       expect(pair[0]).to be_closed
     end
 
+    it "takes more than it asked for, as what stands in for a socket may give it" do
+      packets = [[:echo_res, "x" * 1_500_000], [:noop], [:echo_res, "y" * 70_000]]
+      bytes = packets.map { |parts| response(*parts) }.join
+      pieces = [bytes.byteslice(0, 1000), bytes.byteslice(1000..)]
+      allow(io).to receive(:read_nonblock) { pieces.shift || :wait_readable }
+      packets.each { |type, data| expect(channel.read_response(20)).to eq([type, data.to_s]) }
+    end
+
     it "is not kept beyond a time-out by a server that talks all the time" do
       noise = response(:work_status, "H:0", "1", "2") * 100
       allow(io).to receive(:read_nonblock).and_return(noise)

@@ -134,6 +134,20 @@ RSpec.describe Gearman::Client, :quiet do
     end
   end
 
+  it "asks a class of its own for what that has made its own" do
+    kind = Class.new(described_class) do
+      attr_reader :kept
+
+      def submit_background(task) = @kept = task
+      def task_create_timeout_sec = 0.05
+    end
+    client = remember(kind.new(scripted_server { |peer| loop { peer.request } }.address), :close)
+    task = Gearman::BackgroundTask.new("f")
+    expect(client.do_task(task)).to be_nil
+    expect(client.kept).to equal(task)
+    expect { client.do_task(Gearman::Task.new("f")) }.to raise_error(Gearman::NetworkError, /outcome unknown/)
+  end
+
   describe "a time-out" do
     [
       Gearman::SocketTimeoutError, Gearman::NoJobServersError, Gearman::NetworkError, Gearman::ServerDownException

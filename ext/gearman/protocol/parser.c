@@ -74,11 +74,14 @@ gm_status gm_parser_begun(const gm_parser *parser, size_t least, gm_packet *pack
     size_t length;
     if (gm_parser_rest(parser).length < GM_HEADER_SIZE || look(parser, &next, &length) != GM_AGAIN) return GM_AGAIN;
     const gm_command_info *info = gm_command_find(next.command);
-    if (length < least || !info->data || gm_packet_split(&next, parts) != GM_OK) return GM_AGAIN;
-    *came = parts[info->arguments];
+    if (length < least || !info->data) return GM_AGAIN;
+    gm_packet start = next; /* where the arguments are: all that came is not to be searched each time more comes */
+    if (start.body.length > GM_MAX_ARGUMENTS_SIZE + 1u) start.body.length = GM_MAX_ARGUMENTS_SIZE + 1u;
+    if (gm_packet_split(&start, parts) != GM_OK) return GM_AGAIN;
+    start.body.length = (size_t)(parts[info->arguments].bytes - start.body.bytes);
+    *came = (gm_slice){parts[info->arguments].bytes, next.body.length - start.body.length};
     *missing = length - next.body.length;
-    next.body.length -= came->length;
-    *packet = next;
+    *packet = start;
     return GM_OK;
 }
 
