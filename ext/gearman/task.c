@@ -496,6 +496,9 @@ gm_task gm_task_read(VALUE self)
     StringValue(read.unique);
     StringValue(read.data);
     if (RSTRING_LEN(read.func) == 0) rb_raise(gm_eInvalidArgsError, "the function name is empty");
+    if (stands_for_none(read.unique) && is_background(self)) {
+        rb_raise(gm_eInvalidArgsError, "a background job needs a unique: %" PRIsVALUE, read.func);
+    }
     if (RSTRING_LEN(read.unique) > GM_MAX_UNIQUE_SIZE) {
         rb_raise(gm_eInvalidArgsError, "a unique of %ld bytes is longer than the server's limit of %d: %+" PRIsVALUE,
                  RSTRING_LEN(read.unique), GM_MAX_UNIQUE_SIZE, read.unique);

@@ -68,6 +68,8 @@ typedef struct {
     bool has_callbacks;      /* the worker has any of the callbacks below */
     VALUE status;            /* Symbol: what it does */
     VALUE job;               /* the running Job, or nil */
+    VALUE answered;          /* a job whose answer was sent, while nothing was heard from its server since; or nil */
+    long answered_at;        /* which server that is */
     VALUE func;              /* the function of the last job, or nil */
     VALUE ability;           /* its Ability, nil: not known, or to be looked up again */
     gm_deadline began;       /* when it did; 0: none is running */
@@ -88,8 +90,8 @@ typedef struct {
 static VALUE cFailure;
 static VALUE sym_preparing, sym_waiting, sym_working;
 static ID id_abilities, id_changed, id_channel_to, id_closing, id_completed, id_dropped_held, id_empty_pipe, id_enabled,
-    id_finish, id_given_back, id_handle_work_message, id_job_dropped, id_log_packet, id_look_with_all, id_looks,
-    id_lost, id_on_complete, id_order, id_payload, id_perform, id_quiet, id_reraise, id_retired, id_retry_in,
+    id_finish, id_given_back, id_handle_work_message, id_job_dropped, id_job_in_doubt, id_log_packet, id_look_with_all,
+    id_looks, id_lost, id_on_complete, id_order, id_payload, id_perform, id_quiet, id_reraise, id_retired, id_retry_in,
     id_scheduled, id_tell_changes, id_timed_p, id_wake_io, id_watch_held;
 
 /* The callbacks of Worker::Callbacks: the variable that holds the block, the method that calls it. */
@@ -105,6 +107,7 @@ static void loop_mark(void *data)
     rb_gc_mark_movable(loop->worker);
     rb_gc_mark_movable(loop->owner);
     rb_gc_mark_movable(loop->job);
+    rb_gc_mark_movable(loop->answered);
     rb_gc_mark_movable(loop->func);
     rb_gc_mark_movable(loop->ability);
     rb_gc_mark_movable(loop->connections);
@@ -119,6 +122,7 @@ static void loop_compact(void *data)
     loop->worker = rb_gc_location(loop->worker);
     loop->owner = rb_gc_location(loop->owner);
     loop->job = rb_gc_location(loop->job);
+    loop->answered = rb_gc_location(loop->answered);
     loop->func = rb_gc_location(loop->func);
     loop->ability = rb_gc_location(loop->ability);
     loop->connections = rb_gc_location(loop->connections);
@@ -157,8 +161,8 @@ static VALUE loop_allocate(VALUE klass)
 {
     worker_loop *loop;
     VALUE self = TypedData_Make_Struct(klass, worker_loop, &loop_type, loop);
-    loop->worker = loop->owner = loop->job = loop->func = loop->ability = loop->connections = loop->channels =
-        loop->held_on = Qnil;
+    loop->worker = loop->owner = loop->job = loop->answered = loop->func = loop->ability = loop->connections =
+        loop->channels = loop->held_on = Qnil;
     loop->status = sym_preparing;
     return self;
 }
@@ -303,6 +307,15 @@ static void log_dropped(worker_loop *loop, unsigned held)
     if (held > 0) rb_funcall(loop->owner, id_dropped_held, 1, UINT2NUM(held));
 }
 
+/* The answer went out, but perhaps to a server that was gone already. */
+static void log_in_doubt(worker_loop *loop, long index)
+{
+    VALUE job = loop->answered;
+    if (NIL_P(job) || loop->answered_at != index) return;
+    loop->answered = Qnil;
+    rb_funcall(loop->worker, id_job_in_doubt, 1, job);
+}
+
 /*
  * Closes the channel of a server. User code may have closed the worker's channels meanwhile: what is below
  * holds the channel that it serves, which is harmless when closed.
@@ -316,6 +329,7 @@ static void lost(worker_loop *loop, long index, VALUE channel, bool silent)
     rb_ary_store(loop->channels, index, Qnil);
     VALUE reason = silent ? Qnil : gm_channel_reason(channel);
     loop->servers[index].connect_at = gm_deadline_in(rb_funcall(loop->owner, id_lost, 2, connection, reason));
+    log_in_doubt(loop, index);
 }
 
 static void queue_grabs(worker_loop *loop, long index, VALUE channel, unsigned limit)
@@ -586,7 +600,6 @@ static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_
     if (warn) gm_channel_queue(channel, GM_WORK_WARNING, parts, 2, 0);
     gm_channel_queue(channel, command, parts, command == GM_WORK_FAIL ? 1 : 2, 0);
     loop->done++;
-    RB_GC_GUARD(job);
     RB_GC_GUARD(payload);
     if (more) queue_grabs(loop, index, channel, loop->prefetch);
     if (more && loop->prefetch > 1 && hold(self, loop, channel, start)) return;
@@ -594,6 +607,9 @@ static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_
         flush_held(loop, index, channel);
     } else if (!flush(loop, index, channel, start)) {
         rb_funcall(loop->worker, id_job_dropped, 1, job);
+    } else if (more) {
+        RB_OBJ_WRITE(self, &loop->answered, job);
+        loop->answered_at = index;
     }
 }
 
@@ -734,6 +750,7 @@ static outcome serve(VALUE self, worker_loop *loop, long index, gm_deadline dead
             lost(loop, index, channel, result == GM_IO_TIMEOUT);
             return LOST;
         }
+        if (loop->answered_at == index) loop->answered = Qnil;
         switch (reply.packet.command) {
         case GM_JOB_ASSIGN:
         case GM_JOB_ASSIGN_UNIQ:
@@ -1087,6 +1104,7 @@ void Init_gearman_worker_loop(void)
     id_closing = rb_intern("@closing");
     id_completed = rb_intern("completed");
     id_job_dropped = rb_intern("job_dropped");
+    id_job_in_doubt = rb_intern("job_in_doubt");
     id_dropped_held = rb_intern("dropped_held");
     id_empty_pipe = rb_intern("empty_pipe");
     id_finish = rb_intern("finish");

@@ -431,6 +431,14 @@ module Gearman
       logger.warn { "dropped the result of #{job.func_name} #{job.handle}: its job server was lost" }
     end
 
+    # Logs that a server was lost which has said nothing since the result of a job was sent to it.
+    #
+    # @param job [Job]
+    # @api private
+    def job_in_doubt(job)
+      logger.warn { "the result of #{job.func_name} #{job.handle} may be lost: its job server was lost behind it" }
+    end
+
     # Tells a loop what it goes by.
     #
     # @api private

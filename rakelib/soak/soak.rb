@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "English"
 require "logger"
 require "rbconfig"
 require "socket"
@@ -31,9 +32,12 @@ class Soak
   def flat?(jobs, seconds)
     with_gearmand do |address|
       feeder = fork { feed(address) }
-      sizes = worker_sizes(address, jobs, seconds)
-      Process.kill("KILL", feeder)
-      Process.wait(feeder)
+      begin
+        sizes = worker_sizes(address, jobs, seconds)
+      ensure
+        Process.kill("KILL", feeder)
+        Process.wait(feeder)
+      end
       first = sizes.first.last
       worst = sizes.map(&:last).max
       @out.puts "#{first} KiB behind #{sizes.first.first} jobs, #{sizes.last.last} KiB behind #{sizes.last.first}, " \
@@ -101,6 +105,8 @@ class Soak
     writer.close
     sizes = reader.each_line.map { |line| line.split.map(&:to_i) }
     Process.wait(pid)
+    raise "the worker ended behind #{sizes.last.inspect}" unless $CHILD_STATUS.success? && sizes.size > 1
+
     sizes
   end
 
@@ -128,6 +134,8 @@ class Soak
                      File.join(ROOT, "exe/gearman-worker"), "-r", File.join(__dir__, "waiting.rb"), "-c", "5",
                      *servers.flat_map { |server| ["-s", server] }, %i[in out err] => File::NULL)
       begin
+        sleep 1
+        require_registration(servers.first) if servers.one?
         sleep 0.1 until File.exist?(report) || Process.wait(worker, Process::WNOHANG)
         Float(File.read(report))
       ensure
@@ -135,6 +143,11 @@ class Soak
         Process.wait(worker)
       end
     end
+  end
+
+  def require_registration(address)
+    workers = Gearman::Server.new(address).status.dig("soak", :workers)
+    raise "five idle threads are to wait for jobs, not #{workers.inspect}" unless workers.to_i == 5
   end
 
   def clock(name) = Process.clock_gettime(Process.const_get("CLOCK_#{name}"))

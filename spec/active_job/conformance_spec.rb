@@ -101,6 +101,8 @@ RSpec.describe "ActiveJob on gearman-worker", :application, :process do
       recorded(hook: "tried twice")
       expect(journal(id: job.job_id).size).to eq(2)
       expect(dead_letters).to include("ExhaustedJob #{job.job_id} ExhaustedJob::Exhausted: tried twice")
+      expect(journal(hook: "tried twice").size).to eq(1)
+      expect(journal(report: "tried twice", handled: false).size).to eq(rails?("7.0") ? 1 : 0)
     end
 
     it "delivers mail later" do

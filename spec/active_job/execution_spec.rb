@@ -2,6 +2,8 @@
 
 require "active_job"
 require "logger"
+require "stringio"
+require "gearman/active_job/dead_letters"
 require "gearman/active_job/execution"
 
 RSpec.describe Gearman::ActiveJob::Execution, :worker do
@@ -104,6 +106,18 @@ RSpec.describe Gearman::ActiveJob::Execution, :worker do
     )])
   end
 
+  it "keeps a scheduled job that fails as a letter of its queue, and has it tried again there" do
+    run_queue
+    data = JSON.generate(job_class.new("boom later").serialize)
+    wire(server).ask(:submit_job_epoch, "default.scheduled", "unique-3", "1", data)
+    eventually("the letter") { jobs_in("default.dead") == 1 }
+    expect(pop(runs)).to eq(["boom later", "unique-3"])
+    Gearman::ActiveJob::DeadLetters.new(server.address, out: StringIO.new).retry("default")
+    expect(pop(runs).first).to eq("boom later")
+    eventually("another letter") { jobs_in("default.dead") == 1 }
+    expect(letters).to match([include("data" => data, "queue" => "default", "function" => "default")])
+  end
+
   it "keeps what cannot be run at all" do
     run_queue
     ["no JSON", "\xFF\0".b, "[1]", JSON.generate("job_class" => "MissingJob", "job_id" => "1", "arguments" => [])]
@@ -192,6 +206,17 @@ RSpec.describe Gearman::ActiveJob::Execution, :worker do
     server.admin("maxqueue default.dead 0")
     expect(client(server).outcome(handle).first).to eq(:work_exception)
     expect(jobs_in("default.dead")).to eq(2)
+  end
+
+  it "has the job run again when no server can be reached for its dead letter" do
+    Gearman.client.close
+    Gearman.client = Gearman::Client.new("127.0.0.1:#{JobServers.free_port}")
+    run_queue
+    handle = client(server).submit("default", JSON.generate(job_class.new("boom 3").serialize), unique: "unique-3")
+    expect(Array.new(2) { pop(runs) }).to eq([["boom 3", "unique-3"]] * 2)
+    expect(logged(:error)).to include(/#{handle} will run again: no server takes its dead letter/)
+    Gearman.client = Gearman::Client.new(server.address)
+    expect(client(server).outcome(handle).first).to eq(:work_exception)
   end
 
   it "keeps nothing where dead letters are switched off" do

@@ -284,6 +284,21 @@ RSpec.describe Gearman::Worker, :worker do
                   ["work_warning", "größer".b], ["work_data", ""], %w[work_complete end]])
       end
 
+      it "sends each report at once" do
+        go_on = Queue.new
+        reports = { report_status: [1, 4], send_data: ["part"], report_warning: ["careful"] }
+        run_worker(job_server, "f" => lambda { |_, job|
+          reports.each { |method, arguments| job.public_send(method, *arguments) && go_on.pop }
+          "end"
+        })
+        handle = client.submit("f")
+        [[:work_status, "1", "4"], [:work_data, "part"], [:work_warning, "careful"]].each do |packet|
+          expect(client.packet_of(handle)).to eq(packet)
+          go_on << true
+        end
+        expect(client.packet_of(handle)).to eq([:work_complete, "end"])
+      end
+
       it "is visible to others while it runs" do
         go_on = Queue.new
         run_worker(job_server, "f" => lambda { |_, job|
@@ -300,12 +315,24 @@ RSpec.describe Gearman::Worker, :worker do
       it "reports from other threads while the block runs" do
         parts = Array.new(4) { |thread| Array.new(25) { |number| "#{thread} #{number} #{"x" * 5000}" } }
         run_worker(job_server, "f" => lambda { |_, job|
-          parts.map { |some| Thread.new { some.each { |part| job.send_data(part) } } }.each(&:join)
+          parts.map { |some| Thread.new { some.each { |part| job.send_data(part).report_warning(part) } } }.each(&:join)
           "end"
         })
-        *data, last = client.packets_of(client.submit("f"))
+        *reports, last = client.packets_of(client.submit("f"))
         expect(last).to eq([:work_complete, "end"])
-        expect(data).to match_array(parts.flatten.map { |part| [:work_data, part] })
+        expected = parts.flatten.flat_map { |part| [[:work_data, part], [:work_warning, part]] }
+        expect(reports).to match_array(expected)
+      end
+
+      it "goes on to the next when the server refuses its answer, as the job was answered before" do
+        worker = run_worker(job_server, "f" => lambda { |data, job|
+          job.answer(:work_complete, "by hand") if data == "twice"
+          data
+        })
+        expect(client.run("f", "twice")).to eq([:work_complete, "by hand"])
+        expect(client.run("f", "once")).to eq([:work_complete, "once"])
+        expect(worker).not_to be_ended
+        expect(log.string).to include("JOB_NOT_FOUND")
       end
     end
 

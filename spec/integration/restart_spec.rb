@@ -80,6 +80,7 @@ RSpec.describe Gearman::Worker, :process, :worker do
       expect(wire_client.packets_of(handle)).to eq([[:work_complete, "in time"]])
       expect(worker).not_to be_ended
       expect(logged(:error)).to eq([])
+      expect(logged(:warn).grep(/the result of f H:/).size).to eq(1)
     end
 
     it "that keeps its queue has a worker finish it behind a restart, with the job that was lost under it run again" do

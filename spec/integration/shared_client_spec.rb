@@ -132,7 +132,7 @@ JobServers.describe "a client that is interrupted, closed or busy", :quiet do
     channel.queue(Gearman::Packet.encode(:option_req, "exceptions")) # unsent: it is closed when it is given back
     expect { connection.release(channel) }.to raise_error(interruption)
     allow(connection).to receive(:connect).and_call_original
-    leases = Array.new(Gearman::Connection::MAX_CHANNELS) { connection.lease(JobServers::PATIENCE) }
+    leases = Array.new(Gearman::Connection::MAX_CHANNELS) { connection.lease(Gearman::Connection::LINE_PATIENCE / 2) }
     leases.each { |lease| connection.release(lease) }
   end
 

@@ -331,6 +331,26 @@ RSpec.describe Gearman::Client, :quiet do
     expect(tasks.map(&:error)).to all(be_a(Gearman::NoJobServersError).and(have_attributes(message: /#{address}/)))
   end
 
+  it "pings a server that answers nothing for three seconds, and the others as always" do
+    silent = scripted_server { |peer| loop { peer.any_request } }
+    client = client_of(silent, start_embedded_server)
+    took = seconds { expect(client.ping.values.map(&:class)).to eq([NilClass, Float]) }
+    expect(took).to be_between(2.9, 6)
+  end
+
+  it "refuses a background job whose class gives it no unique" do
+    kind = Class.new(Gearman::BackgroundTask) { def get_uniq_hash = @unique || "" }
+    client = client_of(scripted_server { |peer| loop { peer.accept_job("H:1") } })
+    [client.method(:do_task), Gearman::TaskSet.new(client).method(:add_task)].each do |way|
+      expect { way.call(kind.new("f")) }.to raise_error(Gearman::InvalidArgsError, "a background job needs a unique: f")
+    end
+    task = kind.new("f")
+    task.instance_variable_set(:@unique, "-")
+    expect { client.do_task(task) }.to raise_error(Gearman::InvalidArgsError, /needs a unique/)
+    client.submit_all([task])
+    expect(task.error).to be_a(Gearman::InvalidArgsError)
+  end
+
   # What gearmand takes for no unique counts as none.
   it "never sends a background job without a unique, whichever way it goes" do
     uniques = Queue.new

@@ -35,6 +35,19 @@ RSpec.describe "the gem", :packaging do
     expect(files.grep_v(wanted)).to eq([])
   end
 
+  it "says what it is and what it needs, and names no address" do
+    spec = Gem::Package.new(@file).spec
+    expect([spec.name, spec.version.to_s, spec.required_ruby_version.to_s]).to eq(["gearman-native", "4.1.0", ">= 3.1"])
+    expect(spec.runtime_dependencies.map(&:name)).to eq(["logger"]) # no default gem any more from Ruby 4.0 on
+    expect([spec.homepage, spec.metadata]).to match([be_nil.or(eq("")), { "rubygems_mfa_required" => "true" }])
+  end
+
+  it "exports nothing but what Ruby calls to load it", if: RbConfig::CONFIG["host_os"].include?("linux") do
+    library = Dir.glob("#{@home}/**/gearman/native.so").first
+    symbols = run_command("nm", "--dynamic", "--defined-only", library).lines.map { |line| line.split.last }
+    expect(symbols.grep_v(/\A_|\A\.|asan|ubsan/)).to eq(["Init_native"])
+  end
+
   it "installs into an empty GEM_HOME and shows itself at work from there" do
     FileUtils.cp(File.join(Commands::PROJECT, "examples/demo.rb"), @folder)
     features = "at_exit { puts $LOADED_FEATURES.grep(/gearman/) }; load ARGV.shift"

@@ -109,8 +109,14 @@ RSpec.describe "Gearman in Rails", :rails_application, :process do
                    env: { "GEARMAN_SERVERS" => address })
 
     expect { listener.accept_nonblock }.to raise_error(IO::WaitReadable)
-    try_in_application("class J < ActiveJob::Base; def perform; end; end; Timeout.timeout(1) { J.perform_later }",
-                       env: { "GEARMAN_SERVERS" => address })
+    output, = try_in_application(<<~RUBY, env: { "GEARMAN_SERVERS" => address })
+      class J < ActiveJob::Base; def perform; end; end
+      made = Gearman::Client.method(:new)
+      Gearman::Client.define_singleton_method(:new) { |*arguments, **options| puts "made"; made.call(*arguments, **options) }
+      puts "booted"
+      Timeout.timeout(1) { J.perform_later }
+    RUBY
+    expect(output).to eq(%w[booted made])
     expect(listener.accept_nonblock).to be_a(TCPSocket)
   ensure
     listener.close
@@ -156,6 +162,9 @@ RSpec.describe "Gearman in Rails", :rails_application, :process do
       Rails.application.executor.to_run { runs[:executor] += 1 }
       Rails.application.reloader.check = -> { true } # as if a file changed before each job
       Rails.application.reloader.to_run { runs[:reloader] += 1 }
+      Rails.application.reloader.singleton_class.prepend(Module.new do
+        define_method(:wrap) { |*arguments, **options, &block| (runs[:wrap] += 1) && super(*arguments, **options, &block) }
+      end)
       class J < ActiveJob::Base; def perform(runs = nil) = $jobs << :job; end
       $jobs = Queue.new
       Gearman.worker { ability("plain") { |data, _| $jobs << :plain; data } }
@@ -173,7 +182,7 @@ RSpec.describe "Gearman in Rails", :rails_application, :process do
       p launcher.stop(10)
     RUBY
 
-    once, twice = [1, 2].map { |times| { executor: times, reloader: times }.to_s }
+    once, twice = [1, 2].map { |times| { wrap: times, executor: times, reloader: times }.to_s }
     expect(output.first(4)).to eq(["plain", once, "job", twice])
     expect(output.grep(/connection_lost/).uniq).to eq(["connection_lost [:reason, :server]"])
     expect(log).to include("lost a job server")

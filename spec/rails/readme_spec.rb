@@ -8,8 +8,11 @@ require "tmpdir"
 # The steps of the README, read out of it, from `rails new` to a mail that a job delivered.
 RSpec.describe "the README's guide for Rails", :newest, :process do
   guide = File.read(File.expand_path("../../README.md", __dir__))[/^## In Rails\n(.*?)^## /m, 1]
-  steps = guide[/^```sh\n(.*?)^```/m, 1].lines(chomp: true)
   setting_file, setting = guide.match(/put this into `([^`]+)`:\n\n```ruby\n(.*?)^```/m).captures
+  # Lines for a shell, and :setting where that is to be made.
+  steps = guide.scan(/^```(sh|ruby)\n(.*?)^```/m).first(3).flat_map do |language, block|
+    language == "sh" ? block.lines(chomp: true) : :setting
+  end
 
   gemfile = ENV.fetch("BUNDLE_GEMFILE")
   # Without what the gems of this spec do not serve.
@@ -34,6 +37,8 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
 
   # Runs a line of the README. One that ends in & goes on in the background.
   def run_step(line, folder = shop)
+    return settle if line == :setting
+
     if line.end_with?("&")
       streams = { in: File::NULL, %i[out err] => log }
       return (@background ||= []) << spawn(environment, line.chomp("&"), chdir: shop, pgroup: true, **streams)
@@ -74,6 +79,7 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
     expect(steps.first(3)).to eq(["rails new shop && cd shop", "bundle add gearman-native",
                                   "bin/rails generate gearman:install"])
     expect(steps.last).to include("deliver_later")
+    expect(steps.index(:setting)).to be < steps.index("bin/gearman-worker &")
   end
 
   # Rails 8 has Solid Queue there.
@@ -95,7 +101,6 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
   it "ends with a mail delivered by gearman-worker" do
     create_application(*small)
     add_to_bundle
-    settle
     steps.drop(2).each { |line| run_step(line) }
     expect_a_mail
   end
@@ -121,10 +126,7 @@ RSpec.describe "the README's guide for Rails", :newest, :process do
         run_step("gem install --no-document rails --version #{Gem.loaded_specs["railties"].version}", folder)
         publish
         run_step(steps.first.delete_suffix(" && cd shop"), folder)
-        steps[1..].each_with_index do |line, index|
-          settle if index == 2
-          run_step(line)
-        end
+        steps.drop(1).each { |line| run_step(line) }
       end
       expect_a_mail
     end

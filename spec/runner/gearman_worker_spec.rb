@@ -381,6 +381,17 @@ RSpec.describe "gearman-worker", :runner, :process do
       eventually("a failed probe") { live == "503" }
     end
 
+    it "is never one whose server is away" do
+      start_program
+      server.kill
+      12.times do
+        sleep 0.5
+        expect(live).to eq("200")
+      end
+      server.start
+      expect(call("reverse", "abc")).to eq("cba")
+    end
+
     it "answers 503 when one of its processes does nothing, until it does", :fork_among_threads do
       start_program("-w", "2")
       Process.kill("STOP", pid = call("pid").to_i)
@@ -532,8 +543,10 @@ RSpec.describe "gearman-worker", :runner, :process do
       Process.kill("KILL", call("pid").to_i)
       program.says(/another takes its place in 0\S* s/)
       Process.kill("KILL", call("pid").to_i)
+      killed = Process.clock_gettime(Process::CLOCK_MONOTONIC)
       program.says(/another takes its place in (?:0\.[7-9]|1\.[0-3]) s/)
       expect(call("reverse", "abc")).to eq("cba")
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - killed).to be > 0.7
     end
 
     it "are started later when they cannot be forked now" do
@@ -635,6 +648,11 @@ RSpec.describe "gearman-worker", :runner, :process do
       program.signal("TERM")
       eventually("STOPPING=1") { message == "STOPPING=1" }
       expect(program.stop).to eq(75)
+    end
+
+    it "is told again and again that the worker is alive" do
+      started(env: environment.merge("WATCHDOG_USEC" => "1000000"))
+      expect(Array.new(4) { message }).to contain_exactly("READY=1", *["WATCHDOG=1"] * 3)
     end
 
     [%w[-w 1], %w[-w 2]].each do |arguments|

@@ -64,7 +64,7 @@ class TCPProxy
       part = bytes.byteslice(0, room)
       to.write(part)
       @carried[direction] += part.bytesize
-      return true if room >= bytes.bytesize
+      return true if room > bytes.bytesize || @cut&.direction != direction
 
       @cut.ending == :silence ? silence : finish(@cut.ending == :reset)
     end

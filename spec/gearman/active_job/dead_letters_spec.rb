@@ -171,6 +171,18 @@ RSpec.describe Gearman::ActiveJob::DeadLetters do
     expect(described_class.new(server.address, out: out).list("default")).to eq(1)
   end
 
+  it "keeps a letter whose job no server takes" do
+    server = start_gearmand
+    wire(server).ask(:submit_job_bg, "default", "filler", "")
+    server.admin("maxqueue default 1")
+    bury(letter(payload(0)), server: server)
+    expect { described_class.new(server.address, out: out).retry("default") }.to raise_error(Gearman::RefusedError)
+    eventually("the letter is back") { server.admin("status").match?(/^default\.dead\t1\t0\t0$/) }
+    server.admin("maxqueue default 0")
+    expect(described_class.new(server.address, out: out).retry("default")).to eq(1)
+    expect(drain("default", server: server).size).to eq(2)
+  end
+
   it "refuses what cannot be a queue" do
     expect { described_class.new("localhost:4730").list("a b") }.to raise_error(Gearman::InvalidArgsError, /"a b"/)
   end
