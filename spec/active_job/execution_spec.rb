@@ -93,6 +93,24 @@ RSpec.describe Gearman::ActiveJob::Execution, :worker do
     expect([pop(runs), pop(runs)].map(&:first)).to eq(%w[now scheduled])
   end
 
+  # gearmand 1.1 serves first what was registered last.
+  it "has gearman-worker serve queues in the order they are given, and scheduled jobs behind them" do
+    announced = Queue.new
+    scripted = scripted_server do |peer|
+      loop do
+        type, name = peer.any_request
+        announced << name if type == :can_do
+        peer.reply(:no_job) if type == :grab_job_uniq
+      end
+    end
+    settings = { servers: scripted.address, queues: "first,second", concurrency: 1 }
+    launcher = Gearman::Runner::Launcher.new(Gearman::Configuration.new.update(settings)).start
+    expect(Array.new(4) { pop(announced) }).to eq(%w[second.scheduled first.scheduled second first])
+  ensure
+    launcher&.stop(5)
+    Gearman::Runner.stopping = false
+  end
+
   it "fails a job whose error nobody handles, and keeps it with the error" do
     run_queue
     job = job_class.new("boom 1")

@@ -116,7 +116,7 @@ RSpec.describe "Gearman in Rails", :rails_application, :process do
       puts "booted"
       Timeout.timeout(1) { J.perform_later }
     RUBY
-    expect(output).to eq(%w[booted made])
+    expect(output.lines(chomp: true)).to eq(%w[booted made])
     expect(listener.accept_nonblock).to be_a(TCPSocket)
   ensure
     listener.close
@@ -162,7 +162,7 @@ RSpec.describe "Gearman in Rails", :rails_application, :process do
       Rails.application.executor.to_run { runs[:executor] += 1 }
       Rails.application.reloader.check = -> { true } # as if a file changed before each job
       Rails.application.reloader.to_run { runs[:reloader] += 1 }
-      Rails.application.reloader.singleton_class.prepend(Module.new do
+      Rails.application.executor.singleton_class.prepend(Module.new do # which the reloader calls
         define_method(:wrap) { |*arguments, **options, &block| (runs[:wrap] += 1) && super(*arguments, **options, &block) }
       end)
       class J < ActiveJob::Base; def perform(runs = nil) = $jobs << :job; end
