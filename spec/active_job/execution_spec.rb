@@ -98,7 +98,7 @@ RSpec.describe Gearman::ActiveJob::Execution, :worker do
     announced = Queue.new
     scripted = scripted_server do |peer|
       loop do
-        type, name = peer.any_request
+        type, name = peer.request
         announced << name if type == :can_do
         peer.reply(:no_job) if type == :grab_job_uniq
       end
