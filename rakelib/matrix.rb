@@ -169,7 +169,7 @@ class Matrix
       set -e
       cd /project
       ruby --version
-      ruby -e 'abort "this is Ruby #{RUBY_VERSION}" unless RUBY_VERSION.start_with?("#{root.ruby}.")'
+      ruby -e 'abort "this is Ruby \#{RUBY_VERSION}" unless RUBY_VERSION.start_with?("#{root.ruby}.")'
       bundle install --quiet
       bundle exec rake --quiet compile
       bundle exec rspec

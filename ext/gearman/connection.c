@@ -24,16 +24,16 @@ static ID id_fresh, id_open_channel, id_released;
 
 static void connection_mark(void *data)
 {
-    const connection *known = data;
-    rb_gc_mark_movable(known->channels);
-    rb_gc_mark_movable(known->waiting);
+    const connection *own = data;
+    rb_gc_mark_movable(own->channels);
+    rb_gc_mark_movable(own->waiting);
 }
 
 static void connection_compact(void *data)
 {
-    connection *known = data;
-    known->channels = rb_gc_location(known->channels);
-    known->waiting = rb_gc_location(known->waiting);
+    connection *own = data;
+    own->channels = rb_gc_location(own->channels);
+    own->waiting = rb_gc_location(own->waiting);
 }
 
 static size_t connection_size(const void *data) { return sizeof(connection); }

@@ -600,6 +600,7 @@ static void answer(VALUE self, worker_loop *loop, long index, VALUE channel, gm_
     if (warn) gm_channel_queue(channel, GM_WORK_WARNING, parts, 2, 0);
     gm_channel_queue(channel, command, parts, command == GM_WORK_FAIL ? 1 : 2, 0);
     loop->done++;
+    RB_GC_GUARD(job);
     RB_GC_GUARD(payload);
     if (more) queue_grabs(loop, index, channel, loop->prefetch);
     if (more && loop->prefetch > 1 && hold(self, loop, channel, start)) return;

@@ -37,10 +37,9 @@ RSpec.describe "a connection that is cut", :quiet do
       proxy.links.first.carried
     end
 
-    # Makes the call with a new client for each place where its first connection can be cut, the last byte's end among
-    # them. Yields its text and
-    # outcome and returns the places where something is not as it should be: the block says so, or the next call of the
-    # client goes wrong.
+    # Makes the call with a new client for each place where its first connection can be cut, the end of the last byte
+    # among them. Yields its text and outcome and returns the places where something is not as it should be: the block
+    # says so, or the next call of the client goes wrong.
     def wrong_places(call)
       places = bytes_of(call).flat_map do |direction, count|
         %i[close reset].flat_map { |ending| Array.new(count + 1) { |bytes| TCPProxy::Cut.new(direction, bytes, ending) } }
