@@ -200,17 +200,6 @@ bool gm_channel_usable(VALUE self)
     return !NIL_P(ch->io) && !foreign(ch);
 }
 
-/* The descriptor of a plain socket; -1 when somebody closed it. */
-static int descriptor(VALUE io)
-{
-#ifdef HAVE_RB_IO_CLOSED_P
-    return RTEST(rb_io_closed_p(io)) ? -1 : rb_io_descriptor(io);
-#else
-    const rb_io_t *file = RFILE(io)->fptr;
-    return file ? file->fd : -1;
-#endif
-}
-
 /* The ancestor of what sockets of the openssl library raise; IOError while it is not loaded. */
 static VALUE ssl_error(void)
 {
@@ -242,10 +231,10 @@ void gm_channel_close(VALUE self)
     if (!ch->waiting || foreign(ch)) close_own_fd(ch);
     if (foreign(ch)) {
         close_uninterrupted(ch->wait_io); /* a goodbye of TLS would end the parent's session */
-    } else if (ch->waiting && RTEST(rb_obj_is_kind_of(ch->wait_io, cBasicSocket)) && descriptor(ch->wait_io) >= 0) {
+    } else if (ch->waiting && RTEST(rb_obj_is_kind_of(ch->wait_io, cBasicSocket)) && gm_descriptor(ch->wait_io) >= 0) {
         /* It wakes who waits; the number of the descriptor must not be given away under him. */
         RB_OBJ_WRITE(self, &ch->unclosed, io);
-        shutdown(descriptor(ch->wait_io), SHUT_RDWR);
+        shutdown(gm_descriptor(ch->wait_io), SHUT_RDWR);
     } else {
         close_uninterrupted(io);
     }
@@ -255,7 +244,7 @@ void gm_channel_close(VALUE self)
 static void wake_at(channel *ch, int bytes)
 {
     if (ch->wakes_at == bytes || NIL_P(ch->io) || foreign(ch)) return;
-    int fd = descriptor(ch->io);
+    int fd = gm_descriptor(ch->io);
     if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)) == 0) ch->wakes_at = bytes;
 }
 
@@ -388,7 +377,7 @@ void gm_channel_set_busy(VALUE self, bool busy)
 /* Sends what is queued, and behind it as much of the data as the socket takes now. Returns how much that was. */
 static size_t send_in_place(channel *ch, gm_slice data)
 {
-    int fd = descriptor(ch->io);
+    int fd = gm_descriptor(ch->io);
     size_t before = gm_buffer_length(&ch->out);
     struct iovec parts[2] = {{(void *)gm_buffer_bytes(&ch->out), before}, {(void *)data.bytes, data.length}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
@@ -573,7 +562,7 @@ gm_io gm_channel_send(VALUE self)
             if (result != GM_IO_OK) return result;
             continue;
         }
-        int fd = descriptor(ch->io);
+        int fd = gm_descriptor(ch->io);
         if (fd < 0) return fail(self, EBADF);
         ssize_t sent = send(fd, gm_buffer_bytes(&ch->out), gm_buffer_length(&ch->out), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent >= 0) {
@@ -698,7 +687,7 @@ gm_io gm_channel_fill(VALUE self)
     if (!gm_channel_usable(self)) return GM_IO_CLOSED;
     if (!ch->plain) return by_method(self, read_by_method);
     for (;;) {
-        int fd = descriptor(ch->io);
+        int fd = gm_descriptor(ch->io);
         if (fd < 0) return fail(self, EBADF);
         uint8_t *room;
         size_t size;
@@ -812,7 +801,7 @@ static int wake_size(const channel *ch, size_t collect)
 static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
 {
     short_read what; /* not initialised as a whole: clearing its bytes would cost as much as the wait */
-    what.fd = descriptor(ch->io);
+    what.fd = gm_descriptor(ch->io);
     what.ran = false;
     what.read = -1;
     what.error = 0;
@@ -920,7 +909,7 @@ static VALUE channel_s_new(int argc, VALUE *argv, VALUE klass)
 static void keep_own_fd(channel *ch)
 {
     struct timeval moment = {.tv_usec = 1000};
-    int fd = descriptor(ch->io);
+    int fd = gm_descriptor(ch->io);
     if (ch->own_fd < 0 && fd >= 0) ch->own_fd = rb_cloexec_dup(fd);
     if (ch->own_fd < 0) ch->blocking = false;
     while (ch->reading >= 0 && ch->reading != ch->own_fd) rb_thread_wait_for(moment);

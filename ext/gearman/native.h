@@ -18,6 +18,17 @@ static inline int rb_io_descriptor(VALUE io)
 }
 #endif
 
+/* The descriptor of an IO; -1 when it is closed. */
+static inline int gm_descriptor(VALUE io)
+{
+#ifdef HAVE_RB_IO_CLOSED_P
+    return RTEST(rb_io_closed_p(io)) ? -1 : rb_io_descriptor(io);
+#else
+    const rb_io_t *file = RFILE(io)->fptr;
+    return file ? file->fd : -1;
+#endif
+}
+
 /* Feature #22067: the free functions here only free memory. */
 #ifdef HAVE_CONST_RUBY_TYPED_THREAD_SAFE_FREE
 #define GM_TYPED_FREE RUBY_TYPED_THREAD_SAFE_FREE

@@ -1,8 +1,13 @@
 #include "wait.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <ruby/fiber/scheduler.h>
 #include <time.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
 
 static ID id_select, id_to_f;
 
@@ -56,6 +61,7 @@ VALUE gm_clock_at(gm_deadline deadline)
 typedef struct {
     VALUE one, other; /* the IO and its events, or readers and writers */
     gm_deadline deadline;
+    VALUE epoll; /* the IO that stands for all of them, where there is one */
 } waiting;
 
 static VALUE wait_for_one(VALUE data)
@@ -75,7 +81,7 @@ static VALUE closed(VALUE data, VALUE error) { return INT2FIX(GM_WAIT_CLOSED); }
 int gm_wait(VALUE io, int events, gm_deadline deadline)
 {
     if (!RB_TYPE_P(io, T_FILE)) return events;
-    waiting what = {io, INT2FIX(events), deadline};
+    waiting what = {io, INT2FIX(events), deadline, Qnil};
     for (;;) {
         VALUE ready = rb_rescue2(wait_for_one, (VALUE)&what, closed, Qnil, rb_eIOError, (VALUE)0);
         if (FIXNUM_P(ready) && ready != INT2FIX(0)) return FIX2INT(ready);
@@ -84,16 +90,51 @@ int gm_wait(VALUE io, int events, gm_deadline deadline)
     }
 }
 
-/* How long a fiber waits for one of several sockets until the others are looked at. */
+#ifdef __linux__
+/* Returns false if one of them cannot be watched: it is closed, or no IO. */
+static bool watch(int epoll, VALUE ios, uint32_t events)
+{
+    for (long i = 0; i < (NIL_P(ios) ? 0 : RARRAY_LEN(ios)); i++) {
+        VALUE io = rb_ary_entry(ios, i);
+        int fd = RB_TYPE_P(io, T_FILE) ? gm_descriptor(io) : -1;
+        struct epoll_event event = {.events = events};
+        if (fd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0) continue;
+        event.events = EPOLLIN | EPOLLOUT; /* it is among the others, too */
+        if (fd < 0 || errno != EEXIST || epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) < 0) return false;
+    }
+    return true;
+}
+
+static VALUE watch_all(VALUE data)
+{
+    waiting *what = (waiting *)data;
+    int epoll = rb_io_descriptor(what->epoll);
+    if (!watch(epoll, what->one, EPOLLIN) || !watch(epoll, what->other, EPOLLOUT)) return Qtrue;
+    return gm_wait(what->epoll, RUBY_IO_READABLE, what->deadline) == 0 ? Qfalse : Qtrue;
+}
+#endif
+
+/* How long a fiber waits for one of several sockets until the others are looked at, where it cannot wait for all. */
 #define FIBER_TURN ((gm_deadline)NANOSECONDS / 100)
+
+/* IO.select would stop all fibers. What any fiber can wait for is one descriptor, which epoll has for many. */
+static bool fiber_wait_any(VALUE readers, VALUE writers, gm_deadline deadline)
+{
+#ifdef __linux__
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    if (fd >= 0) {
+        waiting what = {readers, writers, deadline, rb_io_fdopen(fd, O_RDONLY, NULL)};
+        return RTEST(rb_ensure(watch_all, (VALUE)&what, rb_io_close, what.epoll));
+    }
+#endif
+    gm_wait(rb_ary_entry(readers, 0), RUBY_IO_READABLE, gm_earlier(deadline, gm_now() + FIBER_TURN));
+    return deadline == GM_NEVER || gm_now() < deadline;
+}
 
 bool gm_wait_any(VALUE readers, VALUE writers, gm_deadline deadline)
 {
-    if (!NIL_P(rb_fiber_scheduler_current())) { /* IO.select would stop all fibers */
-        gm_wait(rb_ary_entry(readers, 0), RUBY_IO_READABLE, gm_earlier(deadline, gm_now() + FIBER_TURN));
-        return deadline == GM_NEVER || gm_now() < deadline;
-    }
-    waiting what = {readers, writers, deadline};
+    if (!NIL_P(rb_fiber_scheduler_current())) return fiber_wait_any(readers, writers, deadline);
+    waiting what = {readers, writers, deadline, Qnil};
     return RTEST(rb_rescue2(wait_for_any, (VALUE)&what, closed, Qnil, rb_eIOError, (VALUE)0));
 }
 

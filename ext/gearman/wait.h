@@ -44,8 +44,7 @@ enum { GM_WAIT_CLOSED = -1 };
 
 /*
  * Waits until one of `readers` can be read or one of `writers` written (Arrays of IO; nil: none). Returns
- * whether one can, or was closed by somebody, or is to be looked at under a Fiber scheduler; raises what interrupts
- * the wait.
+ * whether one can, or was closed by somebody, or whether all are to be looked at; raises what interrupts the wait.
  */
 bool gm_wait_any(VALUE readers, VALUE writers, gm_deadline deadline);
 

@@ -2,15 +2,17 @@
 
 require "async"
 
-JobServers.describe "fibers that wait for several servers" do
+JobServers.describe "fibers that wait for several servers", :worker do
   let(:servers) { Array.new(2) { start_job_server } }
   let(:client) { Gearman::Client.new(servers.map(&:address)) }
 
   after { client.close }
 
-  def set_over_both
+  def set_over_both(function = "nobody does it", &answer)
     set = Gearman::TaskSet.new(client)
-    8.times { |number| set.add_task(Gearman::Task.new("nobody does it", number.to_s, coalesce: false)) }
+    8.times do |number|
+      set.add_task(Gearman::Task.new(function, number.to_s, coalesce: false, on_complete: answer))
+    end
     set
   end
 
@@ -26,6 +28,46 @@ JobServers.describe "fibers that wait for several servers" do
       expect(waiting.wait).to be(false)
     end
     expect(turns).to be > 5
+  end
+
+  # That any fiber can wait for several sockets takes Linux' epoll.
+  it "wait, and do not look again and again", if: RUBY_PLATFORM.include?("linux") do
+    waits = nil
+    GateScheduler.run do |scheduler|
+      set = set_over_both
+      expect(set.wait(0.1)).to be(false) # submits
+      before = scheduler.waits
+      expect(set.wait(0.5)).to be(false)
+      waits = scheduler.waits - before
+    end
+    expect(waits).to be_between(1, 5)
+  end
+
+  # Long before they would look for themselves. Which of the sockets comes first is a matter of the tasks.
+  it "hear each of the servers while the others have nothing to say" do
+    (servers * 3).each_with_index do |server, number|
+      answers = Queue.new
+      Sync do |top|
+        set = set_over_both("f#{number}") { |data| answers << data }
+        waiting = top.async { set.wait(JobServers::PATIENCE) }
+        run_worker(server, "f#{number}" => ->(data, _job) { data })
+        expect(seconds { top.with_timeout(9) { sleep(0.01) while answers.empty? } }).to be < 5
+        waiting.stop
+      end
+    end
+  end
+
+  it "leave no descriptor behind, not even when they are stopped" do
+    Sync do |top|
+      set = set_over_both
+      expect(set.wait(0.1)).to be(false)
+      before = Dir.children("/dev/fd").size
+      expect(set.wait(0.1)).to be(false)
+      waiting = top.async { set.wait(JobServers::PATIENCE) }
+      waiting.stop
+      expect(waiting).to be_stopped
+      expect(Dir.children("/dev/fd").size).to eq(before)
+    end
   end
 
   it "hear at once when the client is closed" do
