@@ -6,6 +6,10 @@ class Storm
   KINDS = %i[peaceful raise timeout kill].freeze
   PATIENCE = JobServers::PATIENCE
 
+  # The calls, in turn. Those that only jobs on one server can be told by are left out where there are several.
+  CALLS = %i[echo set submit status large ping submit_all options].freeze
+  CALLS_TO_SEVERAL = %i[echo set large ping options].freeze
+
   # Runs the block; raises with what every thread and fiber is doing when that takes longer.
   def self.within(seconds)
     caller = Thread.current
@@ -29,10 +33,11 @@ class Storm
   # Handles of the background jobs whose submission was answered, and their arguments.
   attr_reader :submitted
 
-  # `running`: handles of jobs that run, and the numerators that their status has.
+  # `running`: handles of jobs that run, and the numerators that their status has; nil when there are several servers.
   def initialize(client, running)
     @client = client
     @running = running.to_a
+    @calls = running ? CALLS : CALLS_TO_SEVERAL
     @right = KINDS.to_h { |kind| [kind, 0] }
     @struck = KINDS.to_h { |kind| [kind, 0] }
     @submitted = {}
@@ -95,15 +100,19 @@ class Storm
 
   # Makes one call: what it should answer, and what it does.
   def call(client, number, nonce)
-    case number % 10
-    when 3 then [texts = %w[a b c].map { |part| "#{nonce} #{part}" }, echo_together(texts, client)]
-    when 4 then [nonce, submit(nonce, client)]
-    when 5 then @running.sample.then { |handle, numerator| [numerator, client.job_status(handle).numerator] }
-    when 6 then [big = nonce * 5000, echo(big, client)]
-    when 7 then [true, client.ping.values.all? || raise(Gearman::NetworkError, "no echo")]
+    case @calls[number % @calls.size]
+    when :set then [texts = parts(nonce), echo_together(texts, client)]
+    when :submit then [nonce, submit(nonce, client)]
+    when :status then @running.sample.then { |handle, numerator| [numerator, client.job_status(handle).numerator] }
+    when :large then [big = nonce * 5000, echo(big, client)]
+    when :ping then [true, client.ping.values.all? || raise(Gearman::NetworkError, "no echo")]
+    when :submit_all then [texts = parts(nonce), submit_all(texts, client)]
+    when :options then [%w[exceptions], client.set_options("exceptions")]
     else [nonce, echo(nonce, client)]
     end
   end
+
+  def parts(text) = %w[a b c].map { |part| "#{text} #{part}" }
 
   def echo_task(text)
     Gearman::Task.new("echo", text, coalesce: false)
@@ -121,12 +130,29 @@ class Storm
   end
 
   def submit(text, client)
-    task = Gearman::BackgroundTask.new("keep", text, coalesce: false)
+    task = background_task(text)
     client.do_task(task)
-    before = @submitted.delete(task.handle)
-    return "#{task.handle} of #{before}" if before
+    note(task.handle, text)
+  end
 
-    @submitted[task.handle] = text
+  def submit_all(texts, client)
+    tasks = texts.map { |text| background_task(text) }
+    handles = client.submit_all(tasks)
+    lost = tasks.find(&:error) and raise lost.error
+
+    handles.zip(texts).map { |handle, text| note(handle, text) }
+  end
+
+  def background_task(text)
+    Gearman::BackgroundTask.new("keep", text, coalesce: false)
+  end
+
+  # Returns the text, unless the handle is that of another.
+  def note(handle, text)
+    before = @submitted.delete(handle)
+    return "#{handle} of #{before}" if before
+
+    @submitted[handle] = text
   end
 
   # A count that an interrupt cannot spoil.
