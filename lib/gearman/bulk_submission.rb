@@ -26,8 +26,9 @@ module Gearman
       @number = 0
       @in_doubt = []
       @reasons = {}
-      # Unique to the submission and counted on: a random unique for each task would cost more than sending it.
-      @prefix = "#{SecureRandom.hex(12)}-"
+      # Unique to the submission and counted on: a random unique for each task would cost more than sending it. With six
+      # digits it is as long as a String may be that Ruby keeps in the object itself.
+      @prefix = "#{SecureRandom.alphanumeric(16)}-"
     end
 
     # @yieldparam ended [Integer]

@@ -121,13 +121,12 @@ module Gearman
     #   all others have been submitted
     def submit_all(tasks, &block)
       tasks = tasks.to_a
-      if (wrong = tasks.index { |task| !task.is_a?(Task) })
-        raise InvalidArgsError, "submit_all takes tasks, not #{tasks[wrong].inspect}"
-      end
-      if (foreground = tasks.find { |task| !task.background? })
-        raise InvalidArgsError, "submit_all takes background and scheduled tasks; #{foreground.func} is neither"
-      end
+      tasks.each do |task|
+        raise InvalidArgsError, "submit_all takes tasks, not #{task.inspect}" unless task.is_a?(Task)
+        next if task.background?
 
+        raise InvalidArgsError, "submit_all takes background and scheduled tasks; #{task.func} is neither"
+      end
       BulkSubmission.new(self, tasks).run(&block)
     end
 
