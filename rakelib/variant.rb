@@ -7,8 +7,8 @@ require "fileutils"
 class Variant
   ROOT = File.expand_path("..", __dir__)
   PARTS = %w[
-    .rspec CHANGELOG.md Gemfile LICENSE README.md Rakefile benchmark bin examples exe ext fuzz gearman-native.gemspec
-    gemfiles lib rakelib sig spec
+    .ci .rspec CHANGELOG.md Gemfile LICENSE README.md Rakefile benchmark bin examples exe ext fuzz
+    gearman-native.gemspec gemfiles lib rakelib sig spec
   ].freeze
   BUILT = %r{\.(?:so|bundle|o)\z|(?:\A|/)build/}
   private_constant :ROOT, :PARTS, :BUILT
