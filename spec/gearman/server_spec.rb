@@ -255,13 +255,14 @@ RSpec.describe Gearman::Server do
       end
 
       it "gives up connecting" do
-        full = remember(Socket.new(:INET, :STREAM), :close)
-        full.bind(Addrinfo.tcp("127.0.0.1", 0))
-        full.listen(0)
-        8.times { remember(Socket.new(:INET, :STREAM), :close).connect_nonblock(full.local_address, exception: false) }
-        address = "127.0.0.1:#{full.local_address.ip_port}"
+        address = silent_server
         expect { described_class.new(address, connect_timeout: 0.5).status }
           .to raise_error(Gearman::SocketTimeoutError, /#{address} within 0.5 s/)
+      end
+
+      it "connects no further when it is interrupted" do
+        server = described_class.new(silent_server, connect_timeout: 60)
+        expect { Timeout.timeout(0.2) { server.status } }.to raise_error(Timeout::Error)
       end
 
       it "gives up looking the name up" do

@@ -205,3 +205,48 @@ JobServers.describe "an interrupted client", :quiet do
     expect(echo("next")).to eq("next")
   end
 end
+
+RSpec.describe "an interrupted client of a server that is frozen", :quiet, :worker do
+  interruption = Class.new(StandardError)
+
+  let(:server) { start_gearmand }
+  let(:client) { remember(Gearman::Client.new(server.address), :close) }
+
+  before { run_worker(server, "echo" => ->(data, _job) { data }) }
+
+  def echo(text)
+    client.do_task(Gearman::Task.new("echo", text, coalesce: false), JobServers::PATIENCE)
+  end
+
+  pool_of = ->(client) { client.instance_variable_get(:@connection_pool) }
+  {
+    "a background submission" => ->(client) { client.do_task(Gearman::BackgroundTask.new("f")) },
+    "a bulk submission" => ->(client) { client.submit_all(Array.new(3) { Gearman::BackgroundTask.new("f") }) },
+    "a set" => lambda do |client|
+      set = Gearman::TaskSet.new(client)
+      3.times { |number| set.add_task(Gearman::Task.new("f", number.to_s)) }
+      set.wait_forever
+    end,
+    "set_options" => ->(client) { client.set_options("exceptions") },
+    "job_status" => ->(client) { client.job_status("H:1") },
+    "ping" => lambda(&:ping),
+    "send_request" => lambda do |client|
+      pool_of[client].connections.first.send_request(Gearman::Packet.encode(:echo_req, ""))
+    end,
+    "read_response" => ->(client) { pool_of[client].connections.first.read_response },
+    "timed_recv" => ->(client) { pool_of[client].connections.first.then { |one| one.timed_recv(one.socket, 1) } },
+    "poll_connections" => ->(client) { pool_of[client].poll_connections }
+  }.each do |what, call|
+    it "struck in #{what}, goes on behind it" do
+      expect(echo("before")).to eq("before")
+      server.signal("STOP")
+      waiting = Thread.new { call.call(client) }
+      waiting.report_on_exception = false
+      eventually("a thread that waits") { waiting.status == "sleep" }
+      waiting.raise(interruption)
+      expect { waiting.join(JobServers::PATIENCE)&.value }.to raise_error(interruption)
+      server.signal("CONT")
+      expect(echo("behind")).to eq("behind")
+    end
+  end
+end

@@ -52,6 +52,25 @@ RSpec.describe Gearman::Worker, :process, :worker do
     end
   end
 
+  strikes.each do |what, (strike, error)|
+    it "#{what} ends a worker whose answer the server does not take; the job is handed out again" do
+      started = Queue.new
+      answers = Queue.new
+      worker = new_worker(job_server, "f" => ->(_, _) { (started << true) && answers.pop })
+      running = run(worker)
+      handle = client.submit("f", "data")
+      started.pop
+      job_server.signal("STOP")
+      answers << ("x" * 50_000_000)
+      eventually("a worker that waits") { answers.empty? && running.thread.status == "sleep" }
+      strike.call(running.thread)
+      expect(running.outcome).to error ? be_a(error) : be_nil
+      job_server.signal("CONT")
+      answers << "data" << "next"
+      expect_redelivery(handle, worker)
+    end
+  end
+
   it "Thread#raise of a StandardError in a job is that job's exception" do
     started = Queue.new
     go_on = Queue.new
