@@ -78,11 +78,17 @@ class Matrix
   def green_in?(root)
     ensure_possible
     FileUtils.mkdir_p(CACHE)
-    File.open(File.join(CACHE, "#{root.suite}.lock"), File::CREAT | File::WRONLY) do |lock|
-      lock.flock(File::LOCK_EX)
-      make(root) unless made?(root)
+    exclusively(root.suite) do
+      exclusively("making") { make(root) } unless made?(root) # they share what was downloaded, and the log
       give_host_files(root)
       run_specs(root)
+    end
+  end
+
+  def exclusively(name)
+    File.open(File.join(CACHE, "#{name}.lock"), File::CREAT | File::WRONLY) do |lock|
+      lock.flock(File::LOCK_EX)
+      yield
     end
   end
 

@@ -17,7 +17,7 @@ RSpec.describe ".ci/run", :packaging do
     tasks = endings.reject { |name, _| name.start_with?("bin/") }
     command("tools/ruby", <<~SHELL)
       case "$*" in
-      #{tasks.map { |name, ending| "*' rake #{name}'*) #{ending} ;;" }.join("\n")}
+      #{tasks.map { |name, ending| "*' rake '#{name.dump}) #{ending} ;;" }.join("\n")}
       esac
     SHELL
   end
@@ -37,19 +37,19 @@ RSpec.describe ".ci/run", :packaging do
 
   it "counts the examples of all stages, and the C tests" do
     status, output = run("bin/test" => "#{examples(10, 0)}; echo '5 passed, 0 failed'", "sanitize" => examples(7, 0),
-                         "matrix" => examples(6, 0), "memcheck" => examples(2, 0))
-    expect([status, output.lines.last]).to eq([0, "30 passed, 0 failed\n"])
+                         "matrix[3.3]" => examples(6, 0), "matrix[3.4]" => examples(4, 0), "memcheck" => examples(2, 0))
+    expect([status, output.lines.last]).to eq([0, "34 passed, 0 failed\n"])
   end
 
-  { "bin/setup" => "setup", **%w[bin/demo bin/test sanitize matrix memcheck].to_h { |name| [name, name] } }
-    .each do |command, stage|
-      it "is red when #{command} is, and says so" do
-        status, output = run("bin/test" => examples(3, 0), command => "echo broken; exit 1")
-        expect(status).to eq(1)
-        expect(output).to match(/^RED: #{stage}$/).and match(/^#{stage}: broken$/)
-        expect(output.lines.last).to match(/\A\d passed, 1 failed\n\z/)
-      end
+  stages = %w[bin/demo bin/test sanitize matrix[3.3] matrix[3.4] memcheck]
+  { "bin/setup" => "setup", **stages.to_h { |name| [name, name] } }.each do |command, stage|
+    it "is red when #{command} is, and says so" do
+      status, output = run("bin/test" => examples(3, 0), command => "echo broken; exit 1")
+      expect(status).to eq(1)
+      expect(output).to include("RED: #{stage}\n", "\n#{stage}: broken\n")
+      expect(output.lines.last).to match(/\A\d passed, 1 failed\n\z/)
     end
+  end
 
   it "shows the failed examples of a red stage" do
     failures = "echo Failures:; echo '  1) is wrong'; echo Finished in 1 second; #{examples(3, 2)}; exit 1"
@@ -59,9 +59,9 @@ RSpec.describe ".ci/run", :packaging do
   end
 
   it "goes on without a matrix that cannot run here, and says why" do
-    status, output = run("bin/test" => examples(3, 0), "matrix" => "echo 'no root'; exit 2")
+    status, output = run("bin/test" => examples(3, 0), "matrix[3.4]" => "echo 'no root'; exit 2")
     expect([status, output.lines.last]).to eq([0, "3 passed, 0 failed\n"])
-    expect(output).to match(/^SKIPPED: matrix: no root$/)
+    expect(output).to match(/^SKIPPED: matrix\[3\.4\]: no root$/)
   end
 
   it "takes the status of a skipped matrix for nothing else" do
