@@ -37,27 +37,46 @@ RSpec.describe "a connection that is cut", :quiet do
       proxy.links.first.carried
     end
 
-    # Makes the call with a new client for each place where its first connection can be cut, the end of the last byte
-    # among them. Yields its text and outcome and returns the places where something is not as it should be: the block
-    # says so, or the next call of the client goes wrong.
-    def wrong_places(call)
-      places = bytes_of(call).flat_map do |direction, count|
+    # The places where the first connection of a client can be cut, the end of the last byte among them.
+    def places_in(call)
+      bytes_of(call).flat_map do |direction, count|
         %i[close reset].flat_map { |ending| Array.new(count + 1) { |bytes| TCPProxy::Cut.new(direction, bytes, ending) } }
       end
-      places.each_with_index.filter_map do |cut, index|
-        proxy = TCPProxy.new(job_server) { |number| cut if number.zero? }
-        client = Gearman::Client.new(proxy.address)
-        text = format("text-%03d", index)
-        result = outcome { call.call(client, text) }
-        sleep 1.1 if cut.direction == :response && clear?(result) # a socket that was used just now is not looked at
-        following = outcome { reverse(client, "next") }
-        next if yield(text, result) && following == "txen"
+    end
 
-        "#{cut.to_a.join(" ")}: #{result.inspect}, then #{following.inspect}"
-      ensure
-        client.close
-        proxy.stop
-      end
+    # Makes the call with a new client for each place, several at a time. Yields its text and outcome and returns the
+    # places where something is not as it should be: the block says so, the call takes longer than it may, or the next
+    # call of the client goes wrong.
+    def wrong_places(call, &right)
+      places = Queue.new
+      places_in(call).each_with_index { |cut, index| places << [cut, format("text-%03d", index)] }
+      places.close
+      mutex = Mutex.new
+      Array.new(16) do
+        Thread.new do
+          wrong = []
+          while (cut, text = places.pop)
+            what = problem(call, cut, text) { |result| mutex.synchronize { right.call(text, result) } }
+            wrong << what if what
+          end
+          wrong
+        end
+      end.flat_map(&:value)
+    end
+
+    def problem(call, cut, text)
+      proxy = TCPProxy.new(job_server) { |number| cut if number.zero? }
+      client = Gearman::Client.new(proxy.address)
+      result = nil
+      took = seconds { result = outcome { call.call(client, text) } }
+      sleep 1.1 if cut.direction == :response && clear?(result) # a socket that was used just now is not looked at
+      following = outcome { reverse(client, "next") }
+      return if yield(result) && following == "txen" && took <= JobServers::PATIENCE
+
+      "#{cut.to_a.join(" ")}: #{result.inspect} in #{took} s, then #{following.inspect}"
+    ensure
+      client.close
+      proxy.stop
     end
 
     it "ends a foreground task with its result or an error that names it" do
