@@ -28,7 +28,7 @@ module Gearman
       @reasons = {}
       # Unique to the submission and counted on: a random unique for each task would cost more than sending it. With six
       # digits it is as long as a String may be that Ruby keeps in the object itself.
-      @prefix = "#{SecureRandom.alphanumeric(16)}-"
+      @prefix = "#{SecureRandom.urlsafe_base64(12)}-"
     end
 
     # @yieldparam ended [Integer]

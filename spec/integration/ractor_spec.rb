@@ -22,6 +22,8 @@ JobServers.describe "a client in a Ractor", :process do
           set.add_task(task)
           set.add_task(Gearman::BackgroundTask.new("background"))
           calls << set.wait(20)
+          handles = client.submit_all(Array.new(3) { Gearman::BackgroundTask.new("background") })
+          calls << handles.uniq.size << client.job_status(handles.last).known? << client.ping.values.all?(Float)
           begin
             client.do_task(Gearman::Task.new("f" * 9000))
           rescue Gearman::InvalidArgsError
@@ -40,7 +42,7 @@ JobServers.describe "a client in a Ractor", :process do
       puts main.do_task(Gearman::Task.new("reverse", "main"), 20)
       ractors.each { |ractor| p(ractor.respond_to?(:value) ? ractor.value : ractor.take) }
     RUBY
-    expect(output).to eq("niam\n#{"[true, [1, :failed, false, :refused, \"\\\"h:name\\\"\"]]\n" * 3}")
+    expect(output).to eq("niam\n#{"[true, [1, :failed, false, 3, true, true, :refused, \"\\\"h:name\\\"\"]]\n" * 3}")
   end
 
   it "cannot be shared or moved, and says so" do

@@ -24,8 +24,8 @@ RSpec.describe "TLS", :quiet do
   end
 
   # A worker over TLS, in a thread.
-  def start_tls_worker(address, abilities)
-    worker = Gearman::Worker.new(address, tls: options)
+  def start_tls_worker(address, abilities, tls = options)
+    worker = Gearman::Worker.new(address, tls: tls)
     abilities.each { |function, block| worker.add_ability(function, &block) }
     thread = Thread.new { worker.work }
     remember(lambda do
@@ -149,6 +149,27 @@ RSpec.describe "TLS", :quiet do
       expect(proxy.handshakes).to eq(2)
       proxy.finish(:goodbye)
       expect(server.version).to match(/\A\d/)
+    end
+
+    it "is spoken by workers and the admin client with all options of a client" do
+      own = authority.issue("client.test")
+      mutual = tls_proxy(job_server, authority.issue("other.test")) do |context|
+        context.verify_mode = OpenSSL::SSL::VERIFY_PEER | OpenSSL::SSL::VERIFY_FAIL_IF_NO_PEER_CERT
+        context.ca_file = authority.file
+      end
+      shown = { cert: own.file, key: own.key_file }
+      { named: { ca_file: authority.file, hostname: "other.test" }, unverified: { verify: false } }
+        .each do |function, trusted|
+        start_tls_worker(mutual.address, { function.to_s => ->(data, _job) { data.reverse } }, shown.merge(trusted))
+        plain = client_of(job_server.address, nil)
+        expect(plain.do_task(Gearman::Task.new(function, "abc"), JobServers::PATIENCE)).to eq("cba")
+        admin = remember(Gearman::Server.new(mutual.address, tls: shown.merge(trusted)), :close)
+        expect(admin.version).to match(/\A\d/)
+      end
+      expect(mutual.peers.map(&:to_der)).to eq([own.certificate.to_der] * 4)
+      expect(mutual.names).to eq(%w[other.test] * 2)
+      without = Gearman::Server.new(mutual.address, tls: { verify: false })
+      expect { without.version }.to raise_error(Gearman::NetworkError, /alert certificate required/)
     end
 
     it "has things to say that are no answers, which the admin client overlooks" do
