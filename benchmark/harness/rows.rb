@@ -24,6 +24,8 @@ module Bench
 
   ROWS = [
     Row.new(name: "background", title: "background submission, one by one", role: "submit", jobs: 20_000),
+    Row.new(name: "background-built", title: "the same, of tasks that were built before (C has none to build)",
+            role: "submit-built", jobs: 20_000),
     Row.new(name: "background-default", title: "the same, with the unique that each library makes by itself",
             role: "submit-default", jobs: 20_000),
     Row.new(name: "background-pipelined", title: "background submission, pipelined (libgearman: in sets of 1000)",

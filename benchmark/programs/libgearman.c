@@ -134,7 +134,7 @@ int main(int argc, char **argv)
 {
     struct plan plan = plan_from(argc, argv);
 
-    if (!strcmp(plan.role, "submit")) {
+    if (!strcmp(plan.role, "submit") || !strcmp(plan.role, "submit-built")) {
         run_client(&plan, open_one, submit, 1);
     } else if (!strcmp(plan.role, "submit-default")) {
         run_client(&plan, open_one, submit_default, 1);

@@ -53,10 +53,12 @@ def report(jobs)
 end
 
 # What the jobs are made of, made before anything is measured, and so old that the collector leaves it alone then.
-def prepare
+# The block, if any, builds the task of each number.
+def prepare(&build)
   count = [WARMUP, JOBS].sum { |jobs| (jobs.to_f / WINDOW).ceil * WINDOW }
   @payloads = Array.new(count) { |number| number.to_s.rjust(PAYLOAD, "0") }
   @uniques = @payloads.map { |data| data[-UNIQUE, UNIQUE] }
+  @tasks = Array.new(count, &build) if build
   4.times { GC.start }
 end
 
@@ -91,8 +93,8 @@ end
 
 # The loop is plain, as those of the C programs are: what is measured is the library. The block does a step: as many
 # jobs, with numbers from the one it is given.
-def run_client(builder, step = 1)
-  prepare
+def run_client(builder, step = 1, build: nil)
+  prepare(&build)
   client = Gearman::Client.new(SERVER)
   number = 0
   until @warmed && over?(number - @warmed)
@@ -185,6 +187,8 @@ end
 
 case ROLE
 when "submit" then run_client(:background) { |client, number| client.do_task(background(number)) }
+when "submit-built"
+  run_client(:background, build: method(:background)) { |client, number| client.do_task(@tasks[number]) }
 when "submit-default"
   run_client(:background_default) { |client, number| client.do_task(background_default(number)) }
 when "submit-set" then run_bulk

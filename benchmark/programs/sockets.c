@@ -236,7 +236,8 @@ int main(int argc, char **argv)
 {
     struct plan plan = plan_from(argc, argv);
 
-    if (!strcmp(plan.role, "submit") || !strcmp(plan.role, "submit-default") || !strcmp(plan.role, "submit-set"))
+    if (!strcmp(plan.role, "submit") || !strcmp(plan.role, "submit-built") || !strcmp(plan.role, "submit-default") ||
+        !strcmp(plan.role, "submit-set"))
         run_client(&plan, dial, submit, plan.window);
     else if (!strcmp(plan.role, "submit-large"))
         run_client(&plan, dial, submit_large, 1);

@@ -41,7 +41,7 @@ RSpec.describe ".ci/run", :packaging do
     expect([status, output.lines.last]).to eq([0, "34 passed, 0 failed\n"])
   end
 
-  stages = %w[bin/demo bin/test sanitize matrix[3.3] matrix[3.4] memcheck]
+  stages = %w[bin/demo benchmark:libraries bin/test sanitize matrix[3.3] matrix[3.4] memcheck]
   { "bin/setup" => "setup", **stages.to_h { |name| [name, name] } }.each do |command, stage|
     it "is red when #{command} is, and says so" do
       status, output = run("bin/test" => examples(3, 0), command => "echo broken; exit 1")
