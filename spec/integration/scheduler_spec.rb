@@ -51,14 +51,14 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
       end.new
     end
 
-    # Runs tasks of these arguments in a fiber; the first one is not held back, it connects. A receive that blocks
+    # Makes these calls of a client in a fiber; the first one is not held back, it connects. A receive that blocks
     # would do so for long.
-    def run_gated(client, tasks)
+    def run_gated(client, calls)
       results = []
       GateScheduler.run do |scheduler|
         gate.scheduler = scheduler
-        tasks.each do |task|
-          results << client.do_task(*task)
+        calls.each do |call|
+          results << call.call(client)
           connection = client.instance_variable_get(:@connection_pool).connections.first
           connection.__send__(:channels).each do |channel|
             channel.io.setsockopt(Socket::SOL_SOCKET, Socket::SO_RCVTIMEO, [30, 0].pack("l!l!"))
@@ -66,6 +66,10 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
         end
       end
       results
+    end
+
+    def doing(task, *timeout)
+      ->(client) { client.do_task(task, *timeout) }
     end
 
     it "waits nowhere else for a reply, with a time-out or without" do
@@ -80,7 +84,8 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
         end
       end
       tasks = Array.new(3) { |index| Gearman::Task.new("f", index.to_s) }
-      results = run_gated(client_of(server), [*tasks, [tasks[0], JobServers::PATIENCE], tasks[1]])
+      calls = [*tasks.map { |task| doing(task) }, doing(tasks[0], JobServers::PATIENCE), doing(tasks[1])]
+      results = run_gated(client_of(server), calls)
       expect(results).to eq(%w[0 1 2 0 1])
       expect(gate.beside).to eq(0)
     end
@@ -94,7 +99,32 @@ RSpec.describe "a client under a Fiber scheduler", :quiet do
           peer.reply(:job_created, "H:1")
         end
       end
-      run_gated(client_of(server), ["", "x" * 20_000_000].map { |data| Gearman::BackgroundTask.new("f", data) })
+      run_gated(client_of(server), ["", "x" * 20_000_000].map { |data| doing(Gearman::BackgroundTask.new("f", data)) })
+      expect(gate.beside).to eq(0)
+    end
+
+    it "waits nowhere else in a bulk submission, nor in a set" do
+      server = scripted_server do |peer|
+        (1..7).each do |number|
+          type, _, _, data = peer.request
+          replies = [[:job_created, "H:#{number}"]]
+          replies << [:work_complete, "H:#{number}", data] if type == :submit_job
+          replies.each do |packet|
+            gate.await if number > 1
+            gate.shut
+            peer.reply(*packet)
+          end
+        end
+      end
+      answers = []
+      in_bulk = ->(client) { client.submit_all(Array.new(3) { Gearman::BackgroundTask.new("f") }) }
+      in_a_set = lambda do |client|
+        set = Gearman::TaskSet.new(client)
+        %w[a b c].each { |data| set.add_task(Gearman::Task.new("f", data, on_complete: answers.method(:<<))) }
+        set.wait(JobServers::PATIENCE)
+      end
+      results = run_gated(client_of(server), [doing(Gearman::BackgroundTask.new("f")), in_bulk, in_a_set])
+      expect([*results, answers]).to eq([nil, %w[H:2 H:3 H:4], true, %w[a b c]])
       expect(gate.beside).to eq(0)
     end
 
