@@ -12,8 +12,8 @@ module Bench
 
   # One that takes part: its name, its version and how its program is called.
   # Each program takes ROLE PORT FUNCTION WARMUP JOBS WINDOW SECONDS, where the role is one of
-  # submit, submit-default, submit-set, request, request-set, request-threads (clients), drain (a worker that is
-  # measured) and work (one that is not).
+  # submit, submit-built, submit-default, submit-set, request, request-set, request-threads (clients), drain (a worker
+  # that is measured) and work (one that is not).
   class Contestant
     attr_reader :name
 

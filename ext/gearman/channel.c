@@ -22,10 +22,9 @@
 enum { WRITE_SIZE = 64 * 1024, BUSY_CAPACITY = 4 * 1024 * 1024, READ_AHEAD = 64 * 1024 * 1024, LOOKS = 64 };
 
 static VALUE cChannel, cBasicSocket;
-static ID id_OpenSSL, id_OpenSSLError, id_close, id_handle_interrupt, id_read_nonblock, id_readpartial, id_to_io,
-    id_write, id_write_nonblock;
-static VALUE no_exception;  /* {exception: false} */
-static VALUE no_interrupts; /* {Object => :never} */
+static ID id_OpenSSL, id_OpenSSLError, id_close, id_read_nonblock, id_readpartial, id_to_io, id_write,
+    id_write_nonblock;
+static VALUE no_exception; /* {exception: false} */
 
 /* Process.daemon runs no fork hook of Ruby's, so the C library's counts the generations of processes. */
 static atomic_uint generation;
@@ -217,10 +216,7 @@ static VALUE close_masked(RB_BLOCK_CALL_FUNC_ARGLIST(unused, io))
 }
 
 /* Ruby forgets the descriptor before it closes it: an interrupt in between would leak it. */
-static void close_uninterrupted(VALUE io)
-{
-    rb_block_call(rb_cThread, id_handle_interrupt, 1, &no_interrupts, close_masked, io);
-}
+static void close_uninterrupted(VALUE io) { gm_uninterrupted(close_masked, io); }
 
 void gm_channel_close(VALUE self)
 {
@@ -540,7 +536,7 @@ static VALUE call_uninterrupted(VALUE data)
         return Qnil;
     }
     if (!rb_respond_to(io, method)) return call_method(data);
-    return rb_block_call(rb_cThread, id_handle_interrupt, 1, &no_interrupts, call_masked, data);
+    return gm_uninterrupted(call_masked, data);
 }
 
 /* Reads or writes through the methods of an IO that is no plain socket; one thread at a time. */
@@ -1136,7 +1132,6 @@ void Init_gearman_channel(void)
     id_OpenSSL = rb_intern("OpenSSL");
     id_OpenSSLError = rb_intern("OpenSSLError");
     id_close = rb_intern("close");
-    id_handle_interrupt = rb_intern("handle_interrupt");
     id_read_nonblock = rb_intern("read_nonblock");
     id_readpartial = rb_intern("readpartial");
     id_to_io = rb_intern("to_io");
@@ -1147,9 +1142,6 @@ void Init_gearman_channel(void)
     no_exception = rb_hash_new();
     rb_hash_aset(no_exception, ID2SYM(rb_intern("exception")), Qfalse);
     rb_gc_register_mark_object(rb_obj_freeze(no_exception));
-    no_interrupts = rb_hash_new();
-    rb_hash_aset(no_interrupts, rb_cObject, ID2SYM(rb_intern("never")));
-    rb_gc_register_mark_object(rb_obj_freeze(no_interrupts));
 
     /*
      * Document-class: Gearman::Channel

@@ -9,7 +9,8 @@
 #include <sys/epoll.h>
 #endif
 
-static ID id_select, id_to_f;
+static ID id_handle_interrupt, id_select, id_to_f;
+static VALUE no_interrupts; /* {Object => :never} */
 
 enum { NANOSECONDS = 1000000000 };
 
@@ -58,6 +59,11 @@ VALUE gm_clock_at(gm_deadline deadline)
     return deadline == GM_NEVER ? Qnil : DBL2NUM((double)deadline / NANOSECONDS);
 }
 
+VALUE gm_uninterrupted(rb_block_call_func_t call, VALUE data)
+{
+    return rb_block_call(rb_cThread, id_handle_interrupt, 1, &no_interrupts, call, data);
+}
+
 typedef struct {
     VALUE one, other; /* the IO and its events, or readers and writers */
     gm_deadline deadline;
@@ -91,7 +97,7 @@ int gm_wait(VALUE io, int events, gm_deadline deadline)
 }
 
 #ifdef __linux__
-/* Returns false if one of them cannot be watched: it is closed, or no IO. */
+/* Returns false if one of them cannot be watched: it is closed, or no IO, or there is no room. */
 static bool watch(int epoll, VALUE ios, uint32_t events)
 {
     for (long i = 0; i < (NIL_P(ios) ? 0 : RARRAY_LEN(ios)); i++) {
@@ -105,13 +111,18 @@ static bool watch(int epoll, VALUE ios, uint32_t events)
     return true;
 }
 
+/* Qtrue when one is ready, Qfalse at the deadline, Qnil when they cannot be watched. */
 static VALUE watch_all(VALUE data)
 {
     waiting *what = (waiting *)data;
     int epoll = rb_io_descriptor(what->epoll);
-    if (!watch(epoll, what->one, EPOLLIN) || !watch(epoll, what->other, EPOLLOUT)) return Qtrue;
+    if (!watch(epoll, what->one, EPOLLIN) || !watch(epoll, what->other, EPOLLOUT)) return Qnil;
     return gm_wait(what->epoll, RUBY_IO_READABLE, what->deadline) == 0 ? Qfalse : Qtrue;
 }
+
+static VALUE close_masked(RB_BLOCK_CALL_FUNC_ARGLIST(unused, io)) { return rb_io_close(io); }
+
+static VALUE close_epoll(VALUE io) { return gm_uninterrupted(close_masked, io); }
 #endif
 
 /* How long a fiber waits for one of several sockets until the others are looked at, where it cannot wait for all. */
@@ -124,7 +135,8 @@ static bool fiber_wait_any(VALUE readers, VALUE writers, gm_deadline deadline)
     int fd = epoll_create1(EPOLL_CLOEXEC);
     if (fd >= 0) {
         waiting what = {readers, writers, deadline, rb_io_fdopen(fd, O_RDONLY, NULL)};
-        return RTEST(rb_ensure(watch_all, (VALUE)&what, rb_io_close, what.epoll));
+        VALUE ready = rb_ensure(watch_all, (VALUE)&what, close_epoll, what.epoll);
+        if (!NIL_P(ready)) return RTEST(ready);
     }
 #endif
     gm_wait(rb_ary_entry(readers, 0), RUBY_IO_READABLE, gm_earlier(deadline, gm_now() + FIBER_TURN));
@@ -140,6 +152,10 @@ bool gm_wait_any(VALUE readers, VALUE writers, gm_deadline deadline)
 
 void Init_gearman_wait(void)
 {
+    id_handle_interrupt = rb_intern("handle_interrupt");
     id_select = rb_intern("select");
     id_to_f = rb_intern("to_f");
+    no_interrupts = rb_hash_new();
+    rb_hash_aset(no_interrupts, rb_cObject, ID2SYM(rb_intern("never")));
+    rb_gc_register_mark_object(rb_obj_freeze(no_interrupts));
 }

@@ -31,6 +31,9 @@ gm_deadline gm_interval(VALUE seconds);
 /* The earlier of two. */
 static inline gm_deadline gm_earlier(gm_deadline one, gm_deadline other) { return one < other ? one : other; }
 
+/* Calls a function from which interrupts are kept until it has returned. Returns what it does. */
+VALUE gm_uninterrupted(rb_block_call_func_t call, VALUE data);
+
 /*
  * Waits until `io` is ready for one of `events` (RUBY_IO_READABLE, RUBY_IO_WRITABLE). Other threads and
  * fibers run meanwhile; raises what interrupts the wait.
@@ -45,6 +48,7 @@ enum { GM_WAIT_CLOSED = -1 };
 /*
  * Waits until one of `readers` can be read or one of `writers` written (Arrays of IO; nil: none). Returns
  * whether one can, or was closed by somebody, or whether all are to be looked at; raises what interrupts the wait.
+ * Under a Fiber scheduler a close wakes nobody that does not shut the socket down, as that of a channel does.
  */
 bool gm_wait_any(VALUE readers, VALUE writers, gm_deadline deadline);
 

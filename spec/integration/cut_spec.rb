@@ -52,7 +52,7 @@ RSpec.describe "a connection that is cut", :quiet do
       places_in(call).each_with_index { |cut, index| places << [cut, format("text-%03d", index)] }
       places.close
       mutex = Mutex.new
-      Array.new(16) do
+      threads = Array.new(16) do
         Thread.new do
           wrong = []
           while (cut, text = places.pop)
@@ -61,7 +61,10 @@ RSpec.describe "a connection that is cut", :quiet do
           end
           wrong
         end
-      end.flat_map(&:value)
+      end
+      threads.flat_map(&:value)
+    ensure
+      threads.each(&:kill).each(&:join)
     end
 
     def problem(call, cut, text)
@@ -75,8 +78,8 @@ RSpec.describe "a connection that is cut", :quiet do
 
       "#{cut.to_a.join(" ")}: #{result.inspect} in #{took} s, then #{following.inspect}"
     ensure
-      client.close
-      proxy.stop
+      client&.close
+      proxy&.stop
     end
 
     it "ends a foreground task with its result or an error that names it" do

@@ -64,6 +64,13 @@ RSpec.describe ".ci/run", :packaging do
     expect(output).to match(/^SKIPPED: matrix\[3\.4\]: no root$/)
   end
 
+  it "is red when stages never ran" do
+    kill_lane = 'kill -KILL "$(cut -d" " -f4 /proc/$PPID/stat)"'
+    status, output = run("bin/test" => examples(3, 0), "matrix[3.3]" => kill_lane)
+    expect(status).to eq(1)
+    expect(output).to match(/^RED: stages that never ran$/)
+  end
+
   it "takes the status of a skipped matrix for nothing else" do
     expect(run("bin/test" => "#{examples(3, 0)}; exit 2").first).to eq(1)
   end

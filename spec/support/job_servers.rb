@@ -21,13 +21,17 @@ module JobServers
   PATIENCE = 20
 
   def self.free_port
-    loop do
-      port = rand(PORTS)
-      TCPServer.new("127.0.0.1", port).close
-      return port
-    rescue Errno::EADDRINUSE
-      next
-    end
+    listener = listen
+    listener.local_address.ip_port
+  ensure
+    listener&.close
+  end
+
+  # Listens on a port that nobody has.
+  def self.listen(host = "127.0.0.1")
+    TCPServer.new(host, rand(PORTS))
+  rescue Errno::EADDRINUSE
+    retry
   end
 
   def self.eventually(what = "condition", patience: PATIENCE)

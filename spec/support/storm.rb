@@ -7,8 +7,8 @@ class Storm
   PATIENCE = JobServers::PATIENCE
 
   # The calls, in turn. Those that only jobs on one server can be told by are left out where there are several.
-  CALLS = %i[echo set submit status large ping submit_all options].freeze
-  CALLS_TO_SEVERAL = %i[echo set large ping options].freeze
+  CALLS = %i[echo set submit status large ping submit_all options echo echo echo echo].freeze
+  CALLS_TO_SEVERAL = %i[echo set large ping options echo echo].freeze
 
   # Runs the block; raises with what every thread and fiber is doing when that takes longer.
   def self.within(seconds)

@@ -82,10 +82,10 @@ class TCPProxy
   def initialize(server, host: "127.0.0.1", port: nil, &cuts)
     @server = server
     @host = host
-    @port = port || JobServers.free_port
     @cuts = cuts
     @links = []
-    @listener = TCPServer.new(@host, @port)
+    @listener = port ? TCPServer.new(host, port) : JobServers.listen(host)
+    @port = @listener.local_address.ip_port
     @thread = Thread.new { loop { accept(@listener.accept) } }
   end
 
