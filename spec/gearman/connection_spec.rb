@@ -88,6 +88,13 @@ RSpec.describe Gearman::Connection, :quiet do
       end
     end
 
+    it "does not blame a server that it was connected with in time, and had no turn to see it" do
+      allow_any_instance_of(Socket).to receive(:wait_writable) { |_, seconds| sleep(seconds) && nil }
+      connection = connection_to(echoing)
+      connection.connect_timeout = 0.1
+      expect(connection.send_request(packet(:echo_req, "x"), 20)).to eq([:echo_res, "x"])
+    end
+
     %i[raise kill].each do |strike|
       it "lets a #{strike} through that comes while its name is looked up, which ends with it" do
         allow(Addrinfo).to receive(:getaddrinfo) { sleep }

@@ -86,7 +86,8 @@ module Gearman
       end
 
       def connected(deadline)
-        if @socket.wait_writable([[deadline, @address_deadline].min - now, 0].max)
+        # A fiber may have its turn only when the time is up, however early the socket was connected.
+        if @socket.wait_writable([[deadline, @address_deadline].min - now, 0].max) || peer?
           error = @socket.getsockopt(:SOCKET, :ERROR).int
           raise SystemCallError.new("connect(2) for #{@address.inspect_sockaddr}", error) unless error.zero?
 
@@ -96,6 +97,12 @@ module Gearman
         elsif [deadline, now].max >= @address_deadline
           raise Errno::ETIMEDOUT, "connect(2) for #{@address.inspect_sockaddr}"
         end
+      end
+
+      def peer?
+        @socket.getpeername && true
+      rescue SystemCallError
+        false
       end
     end
   end
