@@ -12,6 +12,7 @@ RSpec.describe "defects of gearman-ruby's Server" do
 
   it "passes over workers whose functions have upper case letters, digits or dashes", defect: 50 do
     start_worker(server, client_id: "me") { |worker| worker.add_ability("Resize-2") { true } }
+    eventually("a worker") { server.admin("status").include?("Resize-2\t0\t0\t1\n") }
 
     expect(Gearman::Server.new(server.address).workers).to include(hash_including(functions: ["Resize-2"]))
   end
