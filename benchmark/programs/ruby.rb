@@ -102,7 +102,7 @@ def run_client(builder, step = 1, build: nil)
     yield client, number
     number += step
   end
-  report(number - @warmed) { { task_objects: objects_a_task(builder) } }
+  report(number - @warmed) { { task_objects: build ? 0 : objects_a_task(builder) } }
 end
 
 def request(client, number) = check(client.do_task(foreground(number)), @payloads[number])
