@@ -64,7 +64,7 @@ RSpec.describe "a connection that is cut", :quiet do
       end
       threads.flat_map(&:value)
     ensure
-      threads.each(&:kill).each(&:join)
+      threads&.each(&:kill)&.each(&:join)
     end
 
     def problem(call, cut, text)

@@ -58,6 +58,7 @@ RSpec.describe Gearman::Client, :quiet do
         uniques = uniques_of(job_server)
         expect(uniques.uniq.size).to eq(4)
         expect(uniques.map(&:bytesize)).to all(be_between(18, 63))
+        expect(uniques.grep(/\A[\w-]{16}-[123]\z/).size).to eq(3)
       end
 
       it "takes any Enumerable, and none" do

@@ -51,8 +51,8 @@ RSpec.describe "TLS", :quiet do
   end
 
   # A proxy that asks its clients for a certificate.
-  def mutual_proxy(version = nil)
-    tls_proxy(job_server, issued) do |context|
+  def mutual_proxy(version = nil, certificate: issued)
+    tls_proxy(job_server, certificate) do |context|
       context.min_version = context.max_version = version if version
       context.verify_mode = OpenSSL::SSL::VERIFY_PEER | OpenSSL::SSL::VERIFY_FAIL_IF_NO_PEER_CERT
       context.ca_file = authority.file
@@ -153,10 +153,7 @@ RSpec.describe "TLS", :quiet do
 
     it "is spoken by workers and the admin client with all options of a client" do
       own = authority.issue("client.test")
-      mutual = tls_proxy(job_server, authority.issue("other.test")) do |context|
-        context.verify_mode = OpenSSL::SSL::VERIFY_PEER | OpenSSL::SSL::VERIFY_FAIL_IF_NO_PEER_CERT
-        context.ca_file = authority.file
-      end
+      mutual = mutual_proxy(certificate: authority.issue("other.test"))
       shown = { cert: own.file, key: own.key_file }
       { named: { ca_file: authority.file, hostname: "other.test" }, unverified: { verify: false } }
         .each do |function, trusted|
