@@ -15,6 +15,7 @@ SECONDS = Float(ARGV[6])
 UNIQUE = 40 # bytes, as in the C programs
 PAYLOAD = 64
 BULK = 100_000 # tasks that are submitted at once, at most
+BATCH = [WINDOW, 16].max # jobs between two looks at the count and the clock
 SERVER = "127.0.0.1:#{PORT}".freeze
 
 # 4.0 logs every packet to standard output unless told otherwise.
@@ -55,7 +56,7 @@ end
 # What the jobs are made of, made before anything is measured, and so old that the collector leaves it alone then.
 # The block, if any, builds the task of each number.
 def prepare(&build)
-  count = [WARMUP, JOBS].sum { |jobs| (jobs.to_f / WINDOW).ceil * WINDOW }
+  count = [WARMUP, JOBS].sum { |jobs| (jobs.to_f / BATCH).ceil * BATCH }
   @payloads = Array.new(count) { |number| number.to_s.rjust(PAYLOAD, "0") }
   @uniques = @payloads.map { |data| data[-UNIQUE, UNIQUE] }
   @tasks = Array.new(count, &build) if build
@@ -99,8 +100,11 @@ def run_client(builder, step = 1, build: nil)
   number = 0
   until @warmed && over?(number - @warmed)
     begin_measuring(number) if @warmed.nil? && number.positive? && warm?(number)
-    yield client, number
-    number += step
+    batch = number + BATCH
+    while number < batch
+      yield client, number
+      number += step
+    end
   end
   report(number - @warmed) { { task_objects: build ? 0 : objects_a_task(builder) } }
 end
