@@ -191,9 +191,9 @@ VALUE gm_channel_new(VALUE io, VALUE peer, bool own)
 
 static bool foreign(const channel *ch) { return ch->generation != atomic_load(&generation); }
 
-bool gm_channel_foreign(VALUE self) { return foreign(get(self)); }
+GM_HOT bool gm_channel_foreign(VALUE self) { return foreign(get(self)); }
 
-bool gm_channel_usable(VALUE self)
+GM_HOT bool gm_channel_usable(VALUE self)
 {
     channel *ch = get(self);
     return !NIL_P(ch->io) && !foreign(ch);
@@ -237,9 +237,9 @@ void gm_channel_close(VALUE self)
 }
 
 /* Has the kernel wake who waits only when there are as many bytes. A descriptor that is bad shows itself later. */
-static void wake_at(channel *ch, int bytes)
+GM_HOT static void wake_at(channel *ch, int bytes)
 {
-    if (ch->wakes_at == bytes || NIL_P(ch->io) || foreign(ch)) return;
+    if (GM_LIKELY(ch->wakes_at == bytes) || NIL_P(ch->io) || foreign(ch)) return;
     int fd = gm_descriptor(ch->io);
     if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)) == 0) ch->wakes_at = bytes;
 }
@@ -251,18 +251,18 @@ void gm_channel_waits(VALUE self)
     wake_at(ch, 1);
 }
 
-void gm_channel_waited(VALUE self)
+GM_HOT void gm_channel_waited(VALUE self)
 {
     channel *ch = get(self);
     if (--ch->waiting > 0) return;
-    if (NIL_P(ch->io)) close_own_fd(ch);
-    if (NIL_P(ch->unclosed)) return;
+    if (GM_UNLIKELY(NIL_P(ch->io))) close_own_fd(ch);
+    if (GM_LIKELY(NIL_P(ch->unclosed))) return;
     VALUE io = ch->unclosed;
     ch->unclosed = Qnil;
     close_uninterrupted(io);
 }
 
-static gm_io fail(VALUE self, int error)
+GM_COLD static gm_io fail(VALUE self, int error)
 {
     channel *ch = get(self);
     if (!NIL_P(ch->io)) ch->error = error;
@@ -318,19 +318,19 @@ static void raise_io(VALUE self, gm_io io)
     gm_channel_raise_timeout(self);
 }
 
-void gm_channel_begin(VALUE self)
+GM_HOT void gm_channel_begin(VALUE self)
 {
     channel *ch = get(self);
     ch->kept = Qnil;
     gm_replies_begin(&ch->replies);
 }
 
-gm_lease *gm_channel_lease(VALUE self) { return get(self)->lease; }
-gm_deadline gm_channel_last_heard(VALUE self) { return get(self)->last_heard; }
+GM_HOT gm_lease *gm_channel_lease(VALUE self) { return get(self)->lease; }
+GM_HOT gm_deadline gm_channel_last_heard(VALUE self) { return get(self)->last_heard; }
 VALUE gm_channel_peer(VALUE self) { return get(self)->peer; }
 VALUE gm_channel_wait_io(VALUE self) { return get(self)->wait_io; }
 
-int gm_channel_events(VALUE self)
+GM_HOT int gm_channel_events(VALUE self)
 {
     channel *ch = get(self);
     return ch->read_events | (ch->sent < ch->queued && !ch->corked ? ch->write_events : 0);
@@ -338,18 +338,18 @@ int gm_channel_events(VALUE self)
 
 void gm_channel_cork(VALUE self) { get(self)->corked = true; }
 
-bool gm_channel_eager(VALUE self)
+GM_HOT bool gm_channel_eager(VALUE self)
 {
     channel *ch = get(self);
     return !ch->plain || ch->more;
 }
 
-size_t gm_channel_reply_size(VALUE self) { return GM_HEADER_SIZE + get(self)->replies.handle_size; }
+GM_HOT size_t gm_channel_reply_size(VALUE self) { return GM_HEADER_SIZE + get(self)->replies.handle_size; }
 
-uint64_t gm_channel_queued(VALUE self) { return get(self)->queued; }
-uint64_t gm_channel_sent(VALUE self) { return get(self)->sent; }
+GM_HOT uint64_t gm_channel_queued(VALUE self) { return get(self)->queued; }
+GM_HOT uint64_t gm_channel_sent(VALUE self) { return get(self)->sent; }
 
-bool gm_channel_owes(VALUE self) { return gm_replies_owed(&get(self)->replies); }
+GM_HOT bool gm_channel_owes(VALUE self) { return gm_replies_owed(&get(self)->replies); }
 
 gm_replies *gm_channel_replies(VALUE self) { return &get(self)->replies; }
 
@@ -359,7 +359,7 @@ static void trim(const channel *ch, gm_buffer *buffer)
     if (!ch->busy || buffer->capacity > BUSY_CAPACITY) gm_buffer_trim(buffer);
 }
 
-void gm_channel_set_busy(VALUE self, bool busy)
+GM_HOT void gm_channel_set_busy(VALUE self, bool busy)
 {
     channel *ch = get(self);
     ch->busy = busy;
@@ -386,7 +386,7 @@ static size_t send_in_place(channel *ch, gm_slice data)
 }
 
 /* Copying what is large costs more than a system call of its own. What cannot be sent now is copied after all. */
-static void queue_large(VALUE self, channel *ch, gm_slice data)
+GM_COLD static void queue_large(VALUE self, channel *ch, gm_slice data)
 {
     size_t sent = send_in_place(ch, data);
     if (gm_buffer_append(&ch->out, data.bytes + sent, data.length - sent) == GM_OK) return;
@@ -394,18 +394,18 @@ static void queue_large(VALUE self, channel *ch, gm_slice data)
     rb_memerror();
 }
 
-void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot)
+GM_HOT void gm_channel_queue(VALUE self, gm_command command, const gm_slice *parts, size_t count, uint32_t slot)
 {
     channel *ch = get(self);
     gm_replies_reserve(&ch->replies);
     bool large = count > 0 && parts[count - 1].length >= GM_LARGE_BODY && ch->plain && gm_channel_usable(self);
     size_t before = gm_buffer_length(&ch->out);
-    gm_status status = large ? gm_packet_encode_head(&ch->out, GM_REQ, command, parts, count)
-                             : gm_packet_encode(&ch->out, GM_REQ, command, parts, count);
-    if (status != GM_OK) gm_raise_unsendable(status, command, parts, count);
+    gm_status status = GM_UNLIKELY(large) ? gm_packet_encode_head(&ch->out, GM_REQ, command, parts, count)
+                                          : gm_packet_encode(&ch->out, GM_REQ, command, parts, count);
+    if (GM_UNLIKELY(status != GM_OK)) gm_raise_unsendable(status, command, parts, count);
     ch->queued += gm_buffer_length(&ch->out) - before + (large ? parts[count - 1].length : 0);
     gm_replies_expect(&ch->replies, command, slot, ch->queued);
-    if (large) queue_large(self, ch, parts[count - 1]);
+    if (GM_UNLIKELY(large)) queue_large(self, ch, parts[count - 1]);
 }
 
 bool gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
@@ -432,11 +432,19 @@ bool gm_channel_queue_bytes(VALUE self, VALUE bytes, uint32_t slot)
     return has_reply;
 }
 
-/* Takes bytes that were read. */
-static void take_in(channel *ch, gm_slice bytes)
+/* Takes what belongs to the payload. Returns the bytes behind it. */
+GM_COLD static gm_slice take_payload(channel *ch, gm_slice bytes)
 {
     while (gm_payload_incomplete(&ch->payload) && bytes.length > 0) bytes = gm_payload_feed(&ch->payload, bytes);
-    if (gm_parser_feed(&ch->parser, bytes.bytes, bytes.length) != GM_OK) rb_memerror();
+    return bytes;
+}
+
+/* Takes bytes that were read. */
+GM_HOT static void take_in(channel *ch, gm_slice bytes)
+{
+    if (gm_payload_incomplete(&ch->payload)) bytes = take_payload(ch, bytes);
+    gm_status status = gm_parser_feed(&ch->parser, bytes.bytes, bytes.length);
+    if (GM_UNLIKELY(status != GM_OK)) rb_memerror();
     ch->last_heard = gm_now();
 }
 
@@ -547,21 +555,21 @@ static gm_io by_method(VALUE self, VALUE (*function)(VALUE))
     return call.result == GM_IO_CLOSED ? fail(self, call.error) : call.result;
 }
 
-gm_io gm_channel_send(VALUE self)
+GM_HOT gm_io gm_channel_send(VALUE self)
 {
     channel *ch = get(self);
     ch->corked = false;
     while (gm_buffer_length(&ch->out) > 0) {
-        if (!gm_channel_usable(self)) return GM_IO_CLOSED;
-        if (!ch->plain) {
+        if (GM_UNLIKELY(!gm_channel_usable(self))) return GM_IO_CLOSED;
+        if (GM_UNLIKELY(!ch->plain)) {
             gm_io result = by_method(self, write_by_method);
             if (result != GM_IO_OK) return result;
             continue;
         }
         int fd = gm_descriptor(ch->io);
-        if (fd < 0) return fail(self, EBADF);
+        if (GM_UNLIKELY(fd < 0)) return fail(self, EBADF);
         ssize_t sent = send(fd, gm_buffer_bytes(&ch->out), gm_buffer_length(&ch->out), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent >= 0) {
+        if (GM_LIKELY(sent >= 0)) {
             gm_buffer_consume(&ch->out, (size_t)sent);
             ch->sent += (uint64_t)sent;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -573,7 +581,7 @@ gm_io gm_channel_send(VALUE self)
         }
     }
     trim(ch, &ch->out);
-    return gm_channel_usable(self) ? GM_IO_OK : GM_IO_CLOSED;
+    return GM_LIKELY(gm_channel_usable(self)) ? GM_IO_OK : GM_IO_CLOSED;
 }
 
 /* Takes back what was queued behind `start`, or closes the channel when a part of it may be out already. */
@@ -611,7 +619,7 @@ static VALUE waited_on(VALUE data)
 }
 
 /* Waits for any of the events. Returns those that came, 0 or GM_WAIT_CLOSED as gm_wait. */
-static int wait_for(VALUE self, int events, gm_deadline deadline)
+GM_COLD static int wait_for(VALUE self, int events, gm_deadline deadline)
 {
     waiting what = {self, events, deadline, 0};
     gm_channel_waits(self);
@@ -663,13 +671,13 @@ static VALUE end_flush(VALUE data)
     return Qnil;
 }
 
-gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, gm_deadline patience, bool duplex)
+GM_HOT gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, gm_deadline patience, bool duplex)
 {
     channel *ch = get(self);
     flushing flush = {self, start, ch->queued, deadline, patience, duplex, GM_IO_TIMEOUT};
     if (ch->plain) {
         gm_io result = gm_channel_send(self);
-        if (result != GM_IO_AGAIN) return result;
+        if (GM_LIKELY(result != GM_IO_AGAIN)) return result;
     }
     rb_ensure(run_flush, (VALUE)&flush, end_flush, (VALUE)&flush);
     return flush.result;
@@ -677,7 +685,7 @@ gm_io gm_channel_flush(VALUE self, uint64_t start, gm_deadline deadline, gm_dead
 
 /* Receiving */
 
-gm_io gm_channel_fill(VALUE self)
+GM_HOT gm_io gm_channel_fill(VALUE self)
 {
     channel *ch = get(self);
     if (!gm_channel_usable(self)) return GM_IO_CLOSED;
@@ -719,37 +727,41 @@ bool gm_channel_look(VALUE self)
     return gm_channel_usable(self);
 }
 
-static gm_status next_packet(VALUE self, channel *ch, gm_reply *reply)
+GM_HOT static gm_status next_packet(VALUE self, channel *ch, gm_reply *reply)
 {
     reply->payload = Qnil;
-    if (gm_payload_incomplete(&ch->payload)) return GM_AGAIN;
-    if (gm_payload_complete(&ch->payload)) {
+    if (GM_UNLIKELY(!NIL_P(ch->payload.data))) {
+        if (gm_payload_incomplete(&ch->payload)) return GM_AGAIN;
         gm_payload_take(&ch->payload, reply);
         return GM_OK;
     }
+    if (gm_parser_rest(&ch->parser).length == 0) return GM_AGAIN;
     gm_status status = gm_parser_next(&ch->parser, &reply->packet);
-    if (status == GM_OK) gm_packet_split(&reply->packet, reply->parts);
-    if (status == GM_AGAIN) gm_payload_begin(self, &ch->payload, &ch->parser);
+    if (GM_LIKELY(status == GM_OK)) {
+        gm_packet_split(&reply->packet, reply->parts);
+    } else if (status == GM_AGAIN) {
+        gm_payload_begin(self, &ch->payload, &ch->parser);
+    }
     return status;
 }
 
-gm_io gm_channel_next(VALUE self, gm_reply *reply)
+GM_HOT gm_io gm_channel_next(VALUE self, gm_reply *reply)
 {
     channel *ch = get(self);
-    if (foreign(ch)) return GM_IO_CLOSED; /* what the parent has read ahead is the parent's */
+    if (GM_UNLIKELY(foreign(ch))) return GM_IO_CLOSED; /* what the parent has read ahead is the parent's */
     for (;;) {
         gm_status status = next_packet(self, ch, reply);
         if (status == GM_AGAIN) {
             trim(ch, &ch->parser.buffer);
             return gm_channel_usable(self) ? GM_IO_AGAIN : GM_IO_CLOSED;
         }
-        if (status != GM_OK) {
+        if (GM_UNLIKELY(status != GM_OK)) {
             RB_OBJ_WRITE(self, &ch->why, gm_refusal(&ch->parser, status));
             ch->broken = status;
             gm_channel_close(self);
             return GM_IO_CLOSED;
         }
-        if (gm_replies_place(&ch->replies, reply)) return GM_IO_OK;
+        if (GM_LIKELY(gm_replies_place(&ch->replies, reply))) return GM_IO_OK;
     }
 }
 
@@ -766,7 +778,7 @@ typedef struct {
     uint8_t bytes[SHORT_READ];
 } short_read;
 
-static void *read_shortly(void *data)
+GM_HOT static void *read_shortly(void *data)
 {
     short_read *what = data;
     what->ran = true;
@@ -794,14 +806,14 @@ static int wake_size(const channel *ch, size_t collect)
  * instead of two. The bytes go through the stack, as other threads run meanwhile; where there are none, Ruby's lock is
  * kept for that moment.
  */
-static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
+GM_HOT static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
 {
     short_read what; /* not initialised as a whole: clearing its bytes would cost as much as the wait */
     what.fd = gm_descriptor(ch->io);
     what.ran = false;
     what.read = -1;
     what.error = 0;
-    if (what.fd < 0) return fail(self, EBADF);
+    if (GM_UNLIKELY(what.fd < 0)) return fail(self, EBADF);
     if (ch->own_fd >= 0) what.fd = ch->own_fd;
     wake_at(ch, wake_size(ch, collect));
     ch->reading = what.fd;
@@ -813,33 +825,34 @@ static gm_io await_shortly(VALUE self, channel *ch, size_t collect)
     }
     ch->reading = -1;
     gm_channel_waited(self);
-    if (!what.ran || (what.read < 0 && what.error == EINTR)) {
+    if (GM_UNLIKELY(!what.ran || (what.read < 0 && what.error == EINTR))) {
         rb_thread_check_ints();
         return GM_IO_AGAIN;
     }
-    if (what.read < 0) return what.error == EAGAIN || what.error == EWOULDBLOCK ? GM_IO_AGAIN : fail(self, what.error);
-    if (what.read == 0) return fail(self, 0);
+    if (GM_UNLIKELY(what.read < 0))
+        return what.error == EAGAIN || what.error == EWOULDBLOCK ? GM_IO_AGAIN : fail(self, what.error);
+    if (GM_UNLIKELY(what.read == 0)) return fail(self, 0);
     take_in(ch, (gm_slice){what.bytes, (size_t)what.read});
     ch->more = what.read == SHORT_READ;
     return GM_IO_OK;
 }
 
-gm_io gm_channel_await_shortly(VALUE self)
+GM_HOT gm_io gm_channel_await_shortly(VALUE self)
 {
     channel *ch = get(self);
     if (!gm_channel_usable(self)) return GM_IO_CLOSED;
     return can_wait_shortly(ch) ? await_shortly(self, ch, 1) : GM_IO_AGAIN;
 }
 
-gm_io gm_channel_await(VALUE self, size_t collect, gm_deadline deadline)
+GM_HOT gm_io gm_channel_await(VALUE self, size_t collect, gm_deadline deadline)
 {
     channel *ch = get(self);
-    if (!gm_channel_usable(self)) return GM_IO_CLOSED;
+    if (GM_UNLIKELY(!gm_channel_usable(self))) return GM_IO_CLOSED;
     int events = gm_channel_events(self);
     gm_deadline heard = ch->last_heard;
     if (events == RUBY_IO_READABLE && can_wait_shortly(ch) && (deadline == GM_NEVER || deadline - gm_now() > SOON)) {
         gm_io result = await_shortly(self, ch, collect);
-        if (result != GM_IO_AGAIN) return result;
+        if (GM_LIKELY(result != GM_IO_AGAIN)) return result;
         if (!gm_channel_usable(self)) return GM_IO_CLOSED;
         if (ch->last_heard != heard) return GM_IO_OK; /* another thread has looked, and read it */
     }
@@ -851,7 +864,7 @@ gm_io gm_channel_await(VALUE self, size_t collect, gm_deadline deadline)
     return gm_channel_fill(self);
 }
 
-gm_io gm_channel_receive(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline)
+GM_HOT gm_io gm_channel_receive(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline)
 {
     for (;;) {
         gm_deadline heard = gm_channel_last_heard(self);
@@ -871,7 +884,7 @@ gm_io gm_channel_receive(VALUE self, gm_reply *reply, size_t collect, gm_deadlin
     }
 }
 
-gm_io gm_channel_receive_own(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline)
+GM_HOT gm_io gm_channel_receive_own(VALUE self, gm_reply *reply, size_t collect, gm_deadline deadline)
 {
     gm_io result;
     while ((result = gm_channel_receive(self, reply, collect, deadline)) == GM_IO_OK && reply->slot == GM_NOBODY) {

@@ -58,25 +58,25 @@ void gm_channel_waits(VALUE self);
 void gm_channel_waited(VALUE self);
 
 /* Closes it; in a child process only its own copy of the descriptor. Harmless when closed already. */
-void gm_channel_close(VALUE self);
+GM_COLD void gm_channel_close(VALUE self);
 
 /* The server's name for messages. */
 VALUE gm_channel_peer(VALUE self);
 
 /* A String that tells what ended it. */
-VALUE gm_channel_reason(VALUE self);
+GM_COLD VALUE gm_channel_reason(VALUE self);
 
 /* Raises NetworkError, or ProtocolError, for why the channel was closed. */
-NORETURN(void gm_channel_raise(VALUE self));
+GM_COLD NORETURN(void gm_channel_raise(VALUE self));
 
 /* Raises SocketTimeoutError, naming the server. */
-NORETURN(void gm_channel_raise_timeout(VALUE self));
+GM_COLD NORETURN(void gm_channel_raise_timeout(VALUE self));
 
 /* Raises NetworkError: a request was sent and there is no answer, as the server is `late` or the channel was closed. */
-NORETURN(void gm_channel_raise_in_doubt(VALUE self, bool late));
+GM_COLD NORETURN(void gm_channel_raise_in_doubt(VALUE self, bool late));
 
 /* Raises ServerDownException: the server was lost before anything of a request was sent. */
-NORETURN(void gm_channel_raise_unsent(VALUE self));
+GM_COLD NORETURN(void gm_channel_raise_unsent(VALUE self));
 
 /* Begins another conversation: replies and jobs of the one before belong to nobody. */
 void gm_channel_begin(VALUE self);

@@ -11,12 +11,12 @@ static ID id_add_task, id_connection_pool, id_create_timeout, id_give_up, id_han
     id_of_task, id_submission_failed, id_submit_background, id_submit_by_request, id_task_create_timeout_sec, id_wait;
 
 bool gm_client_p(VALUE value) { return RTEST(rb_obj_is_kind_of(value, cClient)); }
-VALUE gm_client_pool(VALUE self) { return rb_ivar_get(self, id_connection_pool); }
+GM_HOT VALUE gm_client_pool(VALUE self) { return rb_ivar_get(self, id_connection_pool); }
 
 /* Whether it has all methods as they are here. */
-static bool is_own(VALUE self) { return CLASS_OF(self) == cClient; }
+static inline bool is_own(VALUE self) { return gm_instance_p(self, cClient); }
 
-VALUE gm_client_create_timeout(VALUE self)
+GM_HOT VALUE gm_client_create_timeout(VALUE self)
 {
     if (is_own(self)) return rb_ivar_get(self, id_create_timeout);
     return rb_funcall(self, id_task_create_timeout_sec, 0);
@@ -33,7 +33,7 @@ typedef struct {
 } submission;
 
 /* Sends the task and reads the answer. Returns the handle if the task has to be told. */
-static VALUE converse(VALUE data)
+GM_HOT static VALUE converse(VALUE data)
 {
     submission *way = (submission *)data;
     gm_slice parts[GM_MAX_ARGUMENTS];
@@ -43,9 +43,9 @@ static VALUE converse(VALUE data)
     GM_TASK_GUARD(*way->read);
     gm_reply reply;
     gm_io result = gm_channel_flush(way->channel, start, way->deadline, GM_NEVER, true);
-    if (result == GM_IO_OK) result = gm_channel_receive_own(way->channel, &reply, 1, way->deadline);
-    if (result == GM_IO_OK) {
-        if (reply.packet.command == GM_JOB_CREATED) {
+    if (GM_LIKELY(result == GM_IO_OK)) result = gm_channel_receive_own(way->channel, &reply, 1, way->deadline);
+    if (GM_LIKELY(result == GM_IO_OK)) {
+        if (GM_LIKELY(reply.packet.command == GM_JOB_CREATED)) {
             return gm_task_note_handle(way->task, reply.parts[0]) ? Qnil : gm_reply_part(&reply, 0);
         }
         VALUE code = gm_reply_part(&reply, 0), text = gm_reply_part(&reply, 1);
@@ -56,17 +56,18 @@ static VALUE converse(VALUE data)
     gm_channel_raise_unsent(way->channel);
 }
 
-static VALUE release(VALUE data)
+GM_HOT static VALUE release(VALUE data)
 {
     submission *way = (submission *)data;
     gm_connection_release(way->connection, way->channel);
     return Qnil;
 }
 
-static VALUE submit(VALUE data)
+GM_HOT static VALUE submit(VALUE data)
 {
     submission *way = (submission *)data;
-    gm_task read = gm_task_read(way->task);
+    gm_task read;
+    gm_task_read(way->task, &read);
     VALUE timeout = gm_client_create_timeout(way->client);
     way->connection = gm_pool_connection(gm_client_pool(way->client), read.unique, GM_NEVER);
     if (!gm_connection_p(way->connection)) {
@@ -79,7 +80,7 @@ static VALUE submit(VALUE data)
 }
 
 /* Raises what ends it, unless it is to go to another server. */
-static VALUE failed(VALUE data, VALUE error)
+GM_COLD static VALUE failed(VALUE data, VALUE error)
 {
     submission *way = (submission *)data;
     rb_funcall(way->client, id_submission_failed, 3, way->task, error, INT2FIX(++way->lost));
@@ -88,7 +89,7 @@ static VALUE failed(VALUE data, VALUE error)
 }
 
 /* call-seq: submit_background(task) -> nil */
-static VALUE client_submit_background(VALUE self, VALUE task)
+GM_HOT static VALUE client_submit_background(VALUE self, VALUE task)
 {
     submission way = {.client = self, .task = task, .connection = Qnil, .channel = Qnil};
     VALUE handle;
@@ -116,7 +117,7 @@ static VALUE run_in_set(VALUE data)
 static VALUE give_up(VALUE set) { return rb_funcall(set, id_give_up, 0); }
 
 /* call-seq: do_task(task, timeout = nil, opts = nil) -> String or nil */
-static VALUE client_do_task(int argc, VALUE *argv, VALUE self)
+GM_HOT static VALUE client_do_task(int argc, VALUE *argv, VALUE self)
 {
     VALUE task, timeout, opts;
     rb_scan_args(argc, argv, "12", &task, &timeout, &opts);

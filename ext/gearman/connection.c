@@ -64,7 +64,7 @@ static VALUE connection_allocate(VALUE klass)
 }
 
 /* Takes a channel off the list. rb_ary_delete would yield it to the caller's block where it is not there any more. */
-static bool take_off(VALUE channels, VALUE channel)
+GM_COLD static bool take_off(VALUE channels, VALUE channel)
 {
     for (long i = 0; i < RARRAY_LEN(channels); i++) {
         if (rb_ary_entry(channels, i) != channel) continue;
@@ -105,17 +105,18 @@ static VALUE drop_unfit(VALUE data)
 }
 
 /* An idle channel that is fit, taken; nil when there is none. */
-static VALUE take_idle(VALUE channels)
+GM_HOT static VALUE take_idle(VALUE channels)
 {
     for (long i = RARRAY_LEN(channels) - 1; i >= 0; i--) {
-        VALUE channel = rb_ary_entry(channels, i);
-        gm_lease *lease = NIL_P(channel) ? NULL : gm_channel_lease(channel);
-        if (!lease || (lease->taken && !gm_channel_foreign(channel))) continue;
+        if (i >= RARRAY_LEN(channels)) continue;
+        VALUE channel = RARRAY_AREF(channels, i);
+        gm_lease *lease = gm_channel_lease(channel);
+        if (GM_UNLIKELY(lease->taken && !gm_channel_foreign(channel))) continue;
         lease->taken = true;
         candidate idle = {channels, channel, false};
-        if (gm_channel_usable(channel)) {
+        if (GM_LIKELY(gm_channel_usable(channel))) {
             gm_channel_begin(channel);
-            if (gm_now() - gm_channel_last_heard(channel) < GM_LOOKED_AT_AFTER) return channel;
+            if (GM_LIKELY(gm_now() - gm_channel_last_heard(channel) < GM_LOOKED_AT_AFTER)) return channel;
             rb_ensure(look_at, (VALUE)&idle, drop_unfit, (VALUE)&idle);
         } else {
             drop_unfit((VALUE)&idle);
@@ -125,22 +126,25 @@ static VALUE take_idle(VALUE channels)
     return Qnil;
 }
 
-bool gm_connection_p(VALUE value) { return rb_typeddata_is_kind_of(value, &connection_type); }
+GM_HOT bool gm_connection_p(VALUE value)
+{
+    return gm_instance_p(value, cConnection) || rb_typeddata_is_kind_of(value, &connection_type);
+}
 
 /* Whether somebody waits for a channel. */
 static bool awaited(VALUE self) { return !NIL_P(get(self)->waiting); }
 
-VALUE gm_connection_known(VALUE self) { return get(self)->known; }
+GM_HOT VALUE gm_connection_known(VALUE self) { return get(self)->known; }
 
 void gm_connection_learn(VALUE self, VALUE known) { get(self)->known = known; }
 
-VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
+GM_HOT VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
 {
     VALUE channels = get(self)->channels;
     bool waited = false; /* first come, first served */
     for (;;) {
         VALUE channel = waited || !awaited(self) ? take_idle(channels) : Qnil;
-        if (!NIL_P(channel)) return channel;
+        if (GM_LIKELY(!NIL_P(channel))) return channel;
         channel = rb_funcall(self, id_open_channel, 2, gm_seconds_until(deadline), waited ? Qtrue : Qfalse);
         waited = NIL_P(channel);
         if (waited) continue;
@@ -152,16 +156,17 @@ VALUE gm_connection_lease(VALUE self, gm_deadline deadline)
 }
 
 /* Closes the channel that was not used for the longest time, if that is long enough and nothing is owed on it. */
-static void close_unused(VALUE channels)
+GM_HOT static void close_unused(VALUE channels)
 {
-    VALUE oldest = rb_ary_entry(channels, 0);
-    if (RARRAY_LEN(channels) < 2 || gm_channel_lease(oldest)->taken || gm_channel_owes(oldest)) return;
+    if (RARRAY_LEN(channels) < 2) return;
+    VALUE oldest = RARRAY_AREF(channels, 0);
+    if (gm_channel_lease(oldest)->taken || gm_channel_owes(oldest)) return;
     if (gm_now() - gm_channel_last_heard(oldest) < UNUSED_FOR) return;
     take_off(channels, oldest);
     gm_channel_close(oldest);
 }
 
-void gm_connection_release(VALUE self, VALUE channel)
+GM_HOT void gm_connection_release(VALUE self, VALUE channel)
 {
     VALUE channels = get(self)->channels;
     bool unsent = gm_channel_sent(channel) != gm_channel_queued(channel);
@@ -173,9 +178,9 @@ void gm_connection_release(VALUE self, VALUE channel)
     }
     bool surplus = RARRAY_LEN(channels) > MAX_CHANNELS && !awaited(self) && take_off(channels, channel);
     /* What is unsent must not go out with the next conversation's. Behind a close an interrupt may be raised. */
-    if (unsent || surplus) gm_channel_close(channel);
+    if (GM_UNLIKELY(unsent || surplus)) gm_channel_close(channel);
     close_unused(channels);
-    if (awaited(self)) rb_funcall(self, id_released, 0);
+    if (GM_UNLIKELY(awaited(self))) rb_funcall(self, id_released, 0);
 }
 
 typedef struct {

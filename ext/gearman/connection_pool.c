@@ -7,6 +7,7 @@ typedef struct {
     long turn;     /* the index of the server that was last chosen without a key */
 } connection_pool;
 
+static VALUE cConnectionPool;
 static ID id_back_p, id_due_p, id_get_connection, id_is_healthy, id_reason, id_refused_p, id_to_host_port;
 
 static void pool_mark(void *data) { rb_gc_mark_movable(((connection_pool *)data)->servers); }
@@ -25,7 +26,10 @@ static const rb_data_type_t pool_type = {
     .flags = GM_TYPED_FREE | RUBY_TYPED_WB_PROTECTED,
 };
 
-static connection_pool *get(VALUE self) { return rb_check_typeddata(self, &pool_type); }
+static inline connection_pool *get(VALUE self)
+{
+    return gm_instance_p(self, cConnectionPool) ? RTYPEDDATA_DATA(self) : rb_check_typeddata(self, &pool_type);
+}
 
 static VALUE pool_allocate(VALUE klass)
 {
@@ -120,21 +124,27 @@ static bool is_up(const candidate *candidates, long count, long index, gm_deadli
     return ask(connection, now + left / (count - index)); /* the others are to have their time, too */
 }
 
-/*
- * call-seq: get_connection(coalesce_key = nil, timeout = nil) -> Connection
- *
- * Without a key the servers take turns; a key finds the same live server each time. Raises NoJobServersError when there
- * is none, or none can be reached, and SocketTimeoutError when the seconds did not suffice to find out.
- */
-static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
+NORETURN(static void raise_none(VALUE servers));
+
+static void raise_none(VALUE servers)
 {
-    VALUE key, timeout;
-    rb_scan_args(argc, argv, "02", &key, &timeout);
-    connection_pool *pool = get(self);
+    VALUE names = rb_ary_new();
+    for (long i = 0; i < RARRAY_LEN(servers); i++) {
+        VALUE server = rb_ary_entry(servers, i), reason = rb_check_funcall(server, id_reason, 0, NULL);
+        VALUE name = rb_funcall(server, id_to_host_port, 0);
+        rb_ary_push(names, reason == Qundef || NIL_P(reason)
+                               ? name
+                               : rb_sprintf("%" PRIsVALUE " (%" PRIsVALUE ")", name, reason));
+    }
+    rb_raise(gm_eNoJobServersError, "no job server can be reached: %" PRIsVALUE,
+             rb_ary_join(names, rb_str_new_cstr(", ")));
+}
+
+static VALUE choose(connection_pool *pool, VALUE key, VALUE timeout)
+{
     VALUE servers = pool->servers;
     long count = RARRAY_LEN(servers);
     if (count == 0) rb_raise(gm_eNoJobServersError, "no job server is configured");
-    if (count == 1 && known(RARRAY_AREF(servers, 0)) == Qtrue) return RARRAY_AREF(servers, 0);
     gm_deadline deadline = gm_deadline_in(timeout);
     candidate *candidates = ALLOCA_N(candidate, count); /* on the stack, where the collector sees the servers */
     arrange(pool, servers, key, candidates, count);
@@ -148,16 +158,22 @@ static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
         }
     }
     if (gm_now() >= deadline) rb_raise(gm_eSocketTimeoutError, "no job server answered before the time-out");
-    VALUE names = rb_ary_new_capa(count);
-    for (long i = 0; i < count; i++) {
-        VALUE server = rb_ary_entry(servers, i), reason = rb_check_funcall(server, id_reason, 0, NULL);
-        VALUE name = rb_funcall(server, id_to_host_port, 0);
-        rb_ary_push(names, reason == Qundef || NIL_P(reason)
-                               ? name
-                               : rb_sprintf("%" PRIsVALUE " (%" PRIsVALUE ")", name, reason));
-    }
-    rb_raise(gm_eNoJobServersError, "no job server can be reached: %" PRIsVALUE,
-             rb_ary_join(names, rb_str_new_cstr(", ")));
+    raise_none(servers);
+}
+
+/*
+ * call-seq: get_connection(coalesce_key = nil, timeout = nil) -> Connection
+ *
+ * Without a key the servers take turns; a key finds the same live server each time. Raises NoJobServersError when there
+ * is none, or none can be reached, and SocketTimeoutError when the seconds did not suffice to find out.
+ */
+GM_HOT static VALUE pool_get_connection(int argc, VALUE *argv, VALUE self)
+{
+    rb_check_arity(argc, 0, 2);
+    connection_pool *pool = get(self);
+    VALUE servers = pool->servers;
+    if (RARRAY_LEN(servers) == 1 && known(RARRAY_AREF(servers, 0)) == Qtrue) return RARRAY_AREF(servers, 0);
+    return choose(pool, argc > 0 ? argv[0] : Qnil, argc > 1 ? argv[1] : Qnil);
 }
 
 static VALUE pool_job_servers(VALUE self) { return get(self)->servers; }
@@ -169,7 +185,7 @@ static VALUE pool_set_job_servers(VALUE self, VALUE servers)
     return servers;
 }
 
-VALUE gm_pool_connection(VALUE pool, VALUE unique, gm_deadline deadline)
+GM_HOT VALUE gm_pool_connection(VALUE pool, VALUE unique, gm_deadline deadline)
 {
     if (deadline == GM_NEVER) return rb_funcall(pool, id_get_connection, 1, unique);
     return rb_funcall(pool, id_get_connection, 2, unique, gm_seconds_until(deadline));
@@ -184,7 +200,8 @@ void Init_gearman_connection_pool(void)
     id_refused_p = rb_intern("refused?");
     id_to_host_port = rb_intern("to_host_port");
     id_due_p = rb_intern("due?");
-    VALUE cConnectionPool = rb_define_class_under(gm_mGearman, "ConnectionPool", rb_cObject);
+    cConnectionPool = rb_define_class_under(gm_mGearman, "ConnectionPool", rb_cObject);
+    rb_gc_register_mark_object(cConnectionPool);
     rb_define_alloc_func(cConnectionPool, pool_allocate);
     rb_undef_method(cConnectionPool, "initialize_copy");
     rb_define_private_method(cConnectionPool, "job_servers", pool_job_servers, 0);

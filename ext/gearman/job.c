@@ -62,7 +62,7 @@ static VALUE write_field(VALUE self, job_field field, VALUE value)
     return value;
 }
 
-VALUE gm_job_new(VALUE worker, VALUE channel, VALUE func, VALUE data, gm_slice handle, gm_slice unique)
+GM_HOT VALUE gm_job_new(VALUE worker, VALUE channel, VALUE func, VALUE data, gm_slice handle, gm_slice unique)
 {
     /* Filled before there is an object, which spares the write barriers. */
     job *j = xmalloc(sizeof(*j) + handle.length + unique.length);
@@ -83,7 +83,7 @@ VALUE gm_job_new(VALUE worker, VALUE channel, VALUE func, VALUE data, gm_slice h
     return self;
 }
 
-gm_slice gm_job_handle_bytes(VALUE self) { return get(self)->handle; }
+GM_HOT gm_slice gm_job_handle_bytes(VALUE self) { return get(self)->handle; }
 
 static VALUE read_field(VALUE self, job_field field) { return get(self)->fields[field]; }
 

@@ -14,7 +14,7 @@ static uint64_t word_at(const uint8_t *bytes)
 }
 
 /* As rb_enc_str_asciionly_p, without a String that has to be asked for its encoding first. */
-bool gm_ascii_only(gm_slice bytes)
+GM_HOT bool gm_ascii_only(gm_slice bytes)
 {
     const uint64_t high_bits = UINT64_C(0x8080808080808080);
     const size_t size = sizeof(high_bits);
@@ -32,13 +32,13 @@ bool gm_ascii_only(gm_slice bytes)
     return true;
 }
 
-void gm_str_set_encoding(VALUE string, bool ascii)
+GM_HOT void gm_str_set_encoding(VALUE string, bool ascii)
 {
     RB_ENCODING_SET_INLINED(string, ascii ? utf8_index : binary_index); /* rb_utf8_str_new looks it up each time */
     ENC_CODERANGE_SET(string, ascii ? ENC_CODERANGE_7BIT : ENC_CODERANGE_UNKNOWN);
 }
 
-VALUE gm_str_new(gm_slice bytes)
+GM_HOT VALUE gm_str_new(gm_slice bytes)
 {
     VALUE string = rb_str_new((const char *)bytes.bytes, (long)bytes.length);
     gm_str_set_encoding(string, gm_ascii_only(bytes));

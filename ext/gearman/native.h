@@ -5,6 +5,7 @@
 #include <ruby/encoding.h>
 #include <ruby/io.h>
 
+#include "attributes.h"
 #include "packet.h"
 #include "parser.h"
 #include "status.h"
@@ -50,22 +51,33 @@ bool gm_ascii_only(gm_slice bytes);
 void gm_str_set_encoding(VALUE string, bool ascii);
 
 /* Raises the error for bytes that cannot be read: ProtocolError, or NoMemoryError. `subject` begins its message. */
-NORETURN(void gm_raise_status(gm_status status, const char *subject));
+GM_COLD NORETURN(void gm_raise_status(gm_status status, const char *subject));
 
 /* Why gm_parser_next did not take what is next, as a String: of a packet that is too large, its size and the limit. */
-VALUE gm_refusal(const gm_parser *parser, gm_status status);
+GM_COLD VALUE gm_refusal(const gm_parser *parser, gm_status status);
 
 /*
  * Raises the error for a packet that gm_packet_encode refused: InvalidArgsError, which names the argument
  * and the limit, or NoMemoryError.
  */
-NORETURN(void gm_raise_unsendable(gm_status status, gm_command command, const gm_slice *parts, size_t count));
+GM_COLD NORETURN(void gm_raise_unsendable(gm_status status, gm_command command, const gm_slice *parts, size_t count));
 
 /* The packet type named by a Symbol or String; raises InvalidArgsError when there is none. */
 gm_command gm_command_of(VALUE name);
 
 /* The name of a packet type as a Symbol. */
 VALUE gm_command_symbol(gm_command command);
+
+/* Whether an object is of this very class: that is sooner known than what rb_typeddata_is_kind_of looks for. */
+static inline bool gm_instance_p(VALUE value, VALUE klass)
+{
+    return !RB_SPECIAL_CONST_P(value) && RBASIC_CLASS(value) == klass;
+}
+
+/* StringValue and rb_obj_as_string of what is a String already in nearly every case. */
+static inline bool gm_string_p(VALUE value) { return GM_LIKELY(RB_TYPE_P(value, T_STRING)); }
+static inline VALUE gm_string(VALUE value) { return gm_string_p(value) ? value : rb_str_to_str(value); }
+static inline VALUE gm_as_string(VALUE value) { return gm_string_p(value) ? value : rb_obj_as_string(value); }
 
 /* The bytes of a String. They are borrowed: the String must be kept, and not changed, while they are used. */
 static inline gm_slice gm_slice_of(VALUE string)

@@ -23,7 +23,7 @@ typedef struct gm_open_job {
     uint8_t bytes[];
 } open_job;
 
-VALUE gm_reply_part(const gm_reply *reply, size_t index)
+GM_HOT VALUE gm_reply_part(const gm_reply *reply, size_t index)
 {
     bool data = index == gm_command_find(reply->packet.command)->arguments;
     return data && !NIL_P(reply->payload) ? reply->payload : gm_str_new(reply->parts[index]);
@@ -53,7 +53,7 @@ static st_index_t hash_handle(st_data_t key)
 
 static const struct st_hash_type handle_hash = {compare_handles, hash_handle};
 
-static void take_off_list(gm_replies *replies, open_job *job)
+GM_HOT static void take_off_list(gm_replies *replies, open_job *job)
 {
     if (!job->listed) return;
     *(job->older ? &job->older->newer : &replies->quietest) = job->newer;
@@ -62,7 +62,7 @@ static void take_off_list(gm_replies *replies, open_job *job)
 }
 
 /* Something was heard of a job, or asked: it comes behind all others. */
-static void move_to_end(gm_replies *replies, open_job *job)
+GM_HOT static void move_to_end(gm_replies *replies, open_job *job)
 {
     if (job->listed && !job->newer) return;
     take_off_list(replies, job);
@@ -73,7 +73,7 @@ static void move_to_end(gm_replies *replies, open_job *job)
     job->listed = true;
 }
 
-static void free_job(open_job *job)
+GM_HOT static void free_job(open_job *job)
 {
     if (job->slots != &job->first) xfree(job->slots);
     xfree(job);
@@ -100,7 +100,7 @@ size_t gm_replies_memsize(const gm_replies *replies)
     return replies->expected_capacity * sizeof(gm_expected_reply) + (replies->jobs ? st_memsize(replies->jobs) : 0);
 }
 
-bool gm_replies_owed(const gm_replies *replies)
+GM_HOT bool gm_replies_owed(const gm_replies *replies)
 {
     return replies->expected_count > 0 || (replies->jobs && replies->jobs->num_entries > 0);
 }
@@ -114,7 +114,7 @@ static int disown_slots(st_data_t key, st_data_t value, st_data_t unused)
     return ST_CONTINUE;
 }
 
-void gm_replies_begin(gm_replies *replies)
+GM_HOT void gm_replies_begin(gm_replies *replies)
 {
     replies->conversation++;
     replies->quietest = replies->loudest = NULL;
@@ -190,9 +190,8 @@ static gm_expected_reply *expected_at(const gm_replies *replies, size_t index)
     return &replies->expected[(replies->expected_head + index) & (replies->expected_capacity - 1)];
 }
 
-void gm_replies_reserve(gm_replies *replies)
+void gm_replies_grow(gm_replies *replies)
 {
-    if (replies->expected_count < replies->expected_capacity) return;
     size_t capacity = replies->expected_capacity ? replies->expected_capacity * 2 : INITIAL_EXPECTED;
     gm_expected_reply *ring = ALLOC_N(gm_expected_reply, capacity);
     for (size_t i = 0; i < replies->expected_count; i++) ring[i] = *expected_at(replies, i);
@@ -202,9 +201,9 @@ void gm_replies_reserve(gm_replies *replies)
     replies->expected_head = 0;
 }
 
-bool gm_replies_expect(gm_replies *replies, gm_command request, uint32_t slot, uint64_t end)
+GM_HOT bool gm_replies_expect(gm_replies *replies, gm_command request, uint32_t slot, uint64_t end)
 {
-    if (!has_reply(request)) return false;
+    if (GM_UNLIKELY(!has_reply(request))) return false;
     *expected_at(replies, replies->expected_count++) = (gm_expected_reply){request, replies->conversation, slot, end};
     return true;
 }
@@ -225,14 +224,14 @@ void gm_replies_disown(gm_replies *replies, uint32_t slot)
 }
 
 /* The job of a handle; NULL when nobody waits for it. */
-static open_job *find_job(gm_replies *replies, gm_slice handle)
+GM_HOT static open_job *find_job(gm_replies *replies, gm_slice handle)
 {
     st_data_t found;
     if (!replies->jobs || replies->jobs->num_entries == 0) return NULL;
     return st_lookup(replies->jobs, (st_data_t)&handle, &found) ? (open_job *)found : NULL;
 }
 
-static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
+GM_HOT static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
 {
     open_job *job = find_job(replies, handle);
     if (!job) {
@@ -258,7 +257,7 @@ static void open_slot(gm_replies *replies, gm_slice handle, uint32_t slot)
 }
 
 /* The first slot of a job that somebody waits for; GM_NOBODY: none is. */
-static uint32_t owned_slot(const open_job *job)
+GM_HOT static uint32_t owned_slot(const open_job *job)
 {
     for (uint32_t i = 0; i < job->count; i++) {
         if (job->slots[i] != GM_NOBODY) return job->slots[i];
@@ -267,7 +266,7 @@ static uint32_t owned_slot(const open_job *job)
 }
 
 /* Ends one slot of the job of a handle, and with the last one the job. Returns which. */
-static uint32_t close_slot(gm_replies *replies, gm_slice handle, uint32_t index)
+GM_HOT static uint32_t close_slot(gm_replies *replies, gm_slice handle, uint32_t index)
 {
     st_data_t key = (st_data_t)&handle, found;
     if (!replies->jobs || !st_delete(replies->jobs, &key, &found)) return GM_NOBODY;
@@ -286,7 +285,7 @@ static uint32_t close_slot(gm_replies *replies, gm_slice handle, uint32_t index)
 }
 
 /* Which slot a packet of an open job is for: they take turns; one that ends the job ends one slot. */
-static uint32_t deal(gm_replies *replies, const gm_packet *packet, gm_slice handle)
+GM_HOT static uint32_t deal(gm_replies *replies, const gm_packet *packet, gm_slice handle)
 {
     switch (packet->command) {
     case GM_WORK_COMPLETE:
@@ -334,7 +333,7 @@ void gm_replies_forget(gm_replies *replies, gm_slice handle, uint32_t slot)
     if (job && position_of(job, slot) < job->count) close_slot(replies, handle, position_of(job, slot));
 }
 
-bool gm_replies_place(gm_replies *replies, gm_reply *reply)
+GM_HOT bool gm_replies_place(gm_replies *replies, gm_reply *reply)
 {
     gm_command command = reply->packet.command;
     reply->request = 0;
@@ -350,16 +349,16 @@ bool gm_replies_place(gm_replies *replies, gm_reply *reply)
     default:
         reply->slot = GM_NOBODY;
     }
-    if (replies->expected_count == 0) return true;
+    if (GM_UNLIKELY(replies->expected_count == 0)) return true;
     gm_expected_reply head = *expected_at(replies, 0);
-    if (!answers(command, head.request)) return true;
+    if (GM_UNLIKELY(!answers(command, head.request))) return true;
     if (command == GM_JOB_CREATED) replies->handle_size = reply->parts[0].length;
     if (command == GM_JOB_CREATED && is_submit(head.request)) {
         open_slot(replies, reply->parts[0], head.conversation == replies->conversation ? head.slot : GM_NOBODY);
     }
     replies->expected_head = (replies->expected_head + 1) & (replies->expected_capacity - 1);
     replies->expected_count--;
-    if (head.conversation != replies->conversation) return false;
+    if (GM_UNLIKELY(head.conversation != replies->conversation)) return false;
     reply->slot = head.slot;
     reply->request = head.request;
     return true;

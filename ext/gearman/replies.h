@@ -53,8 +53,14 @@ size_t gm_replies_memsize(const gm_replies *replies);
 /* Begins another conversation: what is still to come for the one before belongs to nobody. */
 void gm_replies_begin(gm_replies *replies);
 
+/* Makes room for more. Raises NoMemoryError. */
+GM_COLD void gm_replies_grow(gm_replies *replies);
+
 /* Makes room for one more, so that gm_replies_expect cannot fail. Raises NoMemoryError. */
-void gm_replies_reserve(gm_replies *replies);
+static inline void gm_replies_reserve(gm_replies *replies)
+{
+    if (GM_UNLIKELY(replies->expected_count == replies->expected_capacity)) gm_replies_grow(replies);
+}
 
 /*
  * Expects the reply to `request`, if the protocol has one, for `slot`; `end` tells where the request ends

@@ -89,7 +89,7 @@ static void task_compact(void *data)
     for (int i = 0; t->far && i < FAR; i++) t->far[i] = rb_gc_location(t->far[i]);
 }
 
-static void task_free(void *data)
+GM_HOT static void task_free(void *data)
 {
     task_state *t = data;
     if (t->far) xfree(t->far);
@@ -115,28 +115,38 @@ static inline task_state *get(VALUE self)
     return RTYPEDDATA_DATA(self);
 }
 
-bool gm_task_p(VALUE value) { return rb_typeddata_is_kind_of(value, &task_type); }
+/* Whether a task has all methods as they are here. */
+static inline bool is_own(VALUE value) { return gm_instance_p(value, cBackgroundTask) || gm_instance_p(value, cTask); }
+
+GM_HOT bool gm_task_p(VALUE value) { return is_own(value) || rb_typeddata_is_kind_of(value, &task_type); }
 
 static void check(VALUE value) { rb_check_typeddata(value, &task_type); }
 
-static VALUE read_field(VALUE self, task_field field)
+static inline VALUE read_field(VALUE self, task_field field)
 {
     const task_state *t = get(self);
     if (field < NEAR) return t->near[field];
     return t->far ? t->far[field - NEAR] : Qnil;
 }
 
-static VALUE write_field(VALUE self, task_field field, VALUE value)
+static VALUE write_far(VALUE self, task_field field, VALUE value)
 {
     task_state *t = get(self);
-    rb_check_frozen(self);
-    if (field >= NEAR && !t->far) {
+    if (!t->far) {
         if (NIL_P(value)) return value;
         VALUE *far = ALLOC_N(VALUE, FAR);
         for (int i = 0; i < FAR; i++) far[i] = Qnil;
         t->far = far;
     }
-    RB_OBJ_WRITE(self, field < NEAR ? &t->near[field] : &t->far[field - NEAR], value);
+    RB_OBJ_WRITE(self, &t->far[field - NEAR], value);
+    return value;
+}
+
+static inline VALUE write_field(VALUE self, task_field field, VALUE value)
+{
+    rb_check_frozen(self);
+    if (field >= NEAR) return write_far(self, field, value);
+    RB_OBJ_WRITE(self, &get(self)->near[field], value);
     return value;
 }
 
@@ -148,11 +158,15 @@ void gm_task_of(const char *method, VALUE *task, VALUE *other, VALUE opts)
     *other = rb_ary_entry(called, 1);
 }
 
-static VALUE task_allocate(VALUE klass)
+GM_HOT static VALUE task_allocate(VALUE klass)
 {
-    task_state *t;
-    VALUE self = TypedData_Make_Struct(klass, task_state, &task_type, t);
+    VALUE self = TypedData_Wrap_Struct(klass, &task_type, NULL);
+    task_state *t = ALLOC(task_state);
     for (int i = 0; i < NEAR; i++) t->near[i] = Qnil;
+    t->far = NULL;
+    t->successful = false;
+    t->noted = 0;
+    RTYPEDDATA_DATA(self) = t;
     return self;
 }
 
@@ -208,7 +222,7 @@ static VALUE valid_option(int option, VALUE value)
 {
     switch (options[option].field) {
     case HASH:
-        return NIL_P(value) ? value : rb_obj_as_string(value);
+        return NIL_P(value) ? value : gm_as_string(value);
     case PRIORITY:
         return valid_priority(value);
     case SCHEDULE_AT:
@@ -257,14 +271,18 @@ static void take_options(VALUE self, VALUE given)
 }
 
 /* call-seq: new(func, arg = "", opts = {}) */
-static VALUE task_initialize(int argc, VALUE *argv, VALUE self)
+GM_HOT static VALUE task_initialize(int argc, VALUE *argv, VALUE self)
 {
     rb_check_arity(argc, 1, 3);
-    write_field(self, FUNC, rb_obj_as_string(argv[0]));
+    write_field(self, FUNC, gm_as_string(argv[0]));
     write_field(self, ARG, argc > 1 ? argv[1] : empty);
-    if (argc == 3 && !NIL_P(argv[2])) take_options(self, rb_convert_type(argv[2], T_HASH, "Hash", "to_hash"));
+    if (argc == 3 && !NIL_P(argv[2])) {
+        take_options(self, RB_TYPE_P(argv[2], T_HASH) ? argv[2] : rb_convert_type(argv[2], T_HASH, "Hash", "to_hash"));
+    }
     return Qnil;
 }
+
+GM_HOT static VALUE background_task_initialize(int argc, VALUE *argv, VALUE self);
 
 /* As Task#initialize, with background: true. */
 static VALUE background_task_initialize(int argc, VALUE *argv, VALUE self)
@@ -327,14 +345,7 @@ static bool is_background(VALUE self)
     return RTEST(read_field(self, BACKGROUND)) || RTEST(read_field(self, SCHEDULE_AT));
 }
 
-/* Whether a task has all methods as they are here. */
-static bool is_own(VALUE self)
-{
-    VALUE klass = CLASS_OF(self);
-    return klass == cTask || klass == cBackgroundTask;
-}
-
-bool gm_task_background(VALUE task)
+GM_HOT bool gm_task_background(VALUE task)
 {
     return is_own(task) ? is_background(task) : RTEST(rb_funcall(task, id_background_p, 0));
 }
@@ -359,13 +370,13 @@ static VALUE task_reset_state(VALUE self)
 /* The unique */
 
 /* gearmand's persistent queues keep but one of all jobs without a unique, for which "-" stands, too. */
-static bool stands_for_none(VALUE unique)
+static inline bool stands_for_none(VALUE unique)
 {
     return RSTRING_LEN(unique) == 0 || (RSTRING_LEN(unique) == 1 && *RSTRING_PTR(unique) == '-');
 }
 
 /* The unique that was given or made before; nil when there is none that can be used. */
-static VALUE known_unique(VALUE self)
+GM_HOT static VALUE known_unique(VALUE self)
 {
     VALUE unique = read_field(self, HASH);
     if (NIL_P(unique) || (stands_for_none(unique) && is_background(self))) return Qnil;
@@ -416,13 +427,13 @@ static VALUE tell(VALUE self, task_field callback, int argc, const VALUE *argv)
     return self;
 }
 
-static VALUE task_handle_completion(VALUE self, VALUE data)
+GM_HOT static VALUE task_handle_completion(VALUE self, VALUE data)
 {
     get(self)->successful = true;
     return tell(self, ON_COMPLETE, 1, &data);
 }
 
-bool gm_task_complete(VALUE task, VALUE result)
+GM_HOT bool gm_task_complete(VALUE task, VALUE result)
 {
     rb_funcall(task, id_handle_completion, 1, result);
     return RTEST(rb_funcall(task, id_successful, 0));
@@ -465,7 +476,7 @@ static VALUE task_handle_status(VALUE self, VALUE numerator, VALUE denominator)
 
 /* What the loops ask */
 
-static gm_command command_of(VALUE self)
+GM_HOT static gm_command command_of(VALUE self)
 {
     if (RTEST(read_field(self, SCHEDULE_AT))) return GM_SUBMIT_JOB_EPOCH;
     bool background = RTEST(read_field(self, BACKGROUND));
@@ -478,23 +489,18 @@ static gm_command command_of(VALUE self)
 /* call-seq: command -> Symbol, the packet that submits the task */
 static VALUE task_command(VALUE self) { return gm_command_symbol(command_of(self)); }
 
-gm_task gm_task_read(VALUE self)
+static gm_task read_any(VALUE self)
 {
-    gm_task read;
-    check(self);
-    read.command = command_of(self);
-    read.func = read_field(self, FUNC);
+    gm_task read = {.command = command_of(self), .func = gm_string(read_field(self, FUNC))};
     read.unique = is_own(self) ? known_unique(self) : Qnil;
     if (NIL_P(read.unique)) read.unique = rb_funcall(self, id_get_uniq_hash, 0);
+    read.unique = gm_string(read.unique);
     read.data = read_field(self, ARG);
-    if (!RB_TYPE_P(read.data, T_STRING)) read.data = rb_funcall(self, id_payload, 0);
+    if (!gm_string_p(read.data)) read.data = gm_string(rb_funcall(self, id_payload, 0));
     if (read.command == GM_SUBMIT_JOB_EPOCH) {
         long long run_at = NUM2LL(rb_funcall(self, id_run_at, 0));
         snprintf(read.epoch, sizeof(read.epoch), "%lld", run_at);
     }
-    StringValue(read.func);
-    StringValue(read.unique);
-    StringValue(read.data);
     if (RSTRING_LEN(read.func) == 0) rb_raise(gm_eInvalidArgsError, "the function name is empty");
     if (stands_for_none(read.unique) && is_background(self)) {
         rb_raise(gm_eInvalidArgsError, "a background job needs a unique: %" PRIsVALUE, read.func);
@@ -506,7 +512,29 @@ gm_task gm_task_read(VALUE self)
     return read;
 }
 
-bool gm_task_note_handle(VALUE self, gm_slice handle)
+/* What most tasks are: one of the library's, with Strings, a unique of usual size, and nothing else to be sent. */
+static inline bool read_usual(VALUE self, gm_task *read)
+{
+    const task_state *t = get(self);
+    if (t->far || !gm_string_p(t->near[FUNC]) || !gm_string_p(t->near[HASH]) || !gm_string_p(t->near[ARG]))
+        return false;
+    long size = RSTRING_LEN(t->near[HASH]);
+    if (size < 2 || size > GM_MAX_UNIQUE_SIZE || RSTRING_LEN(t->near[FUNC]) == 0) return false;
+    read->command = RTEST(t->near[BACKGROUND]) ? GM_SUBMIT_JOB_BG : GM_SUBMIT_JOB;
+    read->func = t->near[FUNC];
+    read->unique = t->near[HASH];
+    read->data = t->near[ARG];
+    return true;
+}
+
+GM_HOT void gm_task_read(VALUE self, gm_task *read)
+{
+    if (GM_LIKELY(is_own(self) && read_usual(self, read))) return;
+    check(self);
+    *read = read_any(self);
+}
+
+GM_HOT bool gm_task_note_handle(VALUE self, gm_slice handle)
 {
     if (handle.length == 0 || handle.length > NOTED_SIZE || OBJ_FROZEN(self) || !gm_task_plain(self)) return false;
     task_state *t = get(self);
@@ -516,14 +544,14 @@ bool gm_task_note_handle(VALUE self, gm_slice handle)
     return true;
 }
 
-bool gm_task_plain(VALUE self) { return is_own(self) && NIL_P(read_field(self, ON_CREATED)); }
+GM_HOT bool gm_task_plain(VALUE self) { return is_own(self) && NIL_P(read_field(self, ON_CREATED)); }
 
-size_t gm_task_parts(const gm_task *task, gm_slice parts[GM_MAX_ARGUMENTS])
+GM_HOT size_t gm_task_parts(const gm_task *task, gm_slice parts[GM_MAX_ARGUMENTS])
 {
     size_t count = 0;
     parts[count++] = gm_slice_of(task->func);
     parts[count++] = gm_slice_of(task->unique);
-    if (task->command == GM_SUBMIT_JOB_EPOCH) {
+    if (GM_UNLIKELY(task->command == GM_SUBMIT_JOB_EPOCH)) {
         parts[count++] = (gm_slice){(const uint8_t *)task->epoch, strlen(task->epoch)};
     }
     parts[count++] = gm_slice_of(task->data);

@@ -11,10 +11,10 @@ typedef struct {
 } gm_task;
 
 /*
- * Reads a Gearman::Task. Raises InvalidArgsError for an empty function name and for a unique over
+ * Reads a Gearman::Task into `read`. Raises InvalidArgsError for an empty function name and for a unique over
  * GM_MAX_UNIQUE_SIZE.
  */
-gm_task gm_task_read(VALUE task);
+void gm_task_read(VALUE task, gm_task *read);
 
 /* Whether it is a Gearman::Task. */
 bool gm_task_p(VALUE value);

@@ -270,7 +270,8 @@ static bool room_again(task_loop *loop)
 static void submit_first(VALUE self, task_loop *loop, uint32_t index, VALUE tasks, gm_deadline deadline)
 {
     VALUE task = rb_ary_entry(tasks, 0);
-    gm_task read = gm_task_read(task);
+    gm_task read;
+    gm_task_read(task, &read);
     VALUE channel = leased_channel(self, loop, index, deadline);
     uint32_t slot = vacant_slot(loop);
     gm_slice parts[GM_MAX_ARGUMENTS];
@@ -691,7 +692,7 @@ gm_lone_task gm_lone_task_of(VALUE task, VALUE pool, gm_deadline deadline)
 }
 
 /* Waits for the result of the task, until anything else happens. */
-static void await_result(gm_lone_task *lone)
+GM_HOT static void await_result(gm_lone_task *lone)
 {
     /* A quick job's result follows its JOB_CREATED at once: one wake for both, unless that is there already. */
     size_t collect = 1;
@@ -714,16 +715,17 @@ static void await_result(gm_lone_task *lone)
     }
 }
 
-static void release_alone(gm_lone_task *lone)
+GM_HOT static void release_alone(gm_lone_task *lone)
 {
     VALUE channel = lone->channel;
     lone->channel = Qnil;
     gm_connection_release(lone->connection, channel);
 }
 
-void gm_lone_task_run(gm_lone_task *lone)
+GM_HOT void gm_lone_task_run(gm_lone_task *lone)
 {
-    gm_task read = gm_task_read(lone->task);
+    gm_task read;
+    gm_task_read(lone->task, &read);
     lone->connection = gm_pool_connection(lone->pool, read.unique, lone->deadline);
     if (gm_connection_p(lone->connection)) {
         lone->channel = gm_connection_lease(lone->connection, lone->deadline);
@@ -765,7 +767,7 @@ static VALUE going_on(const gm_lone_task *lone)
     return self;
 }
 
-void gm_lone_task_end(gm_lone_task *lone)
+GM_HOT void gm_lone_task_end(gm_lone_task *lone)
 {
     if (lone->open || (!lone->returned && !NIL_P(lone->result))) {
         lone->loop = going_on(lone);

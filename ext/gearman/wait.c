@@ -12,16 +12,16 @@
 static ID id_handle_interrupt, id_select, id_to_f;
 static VALUE no_interrupts; /* {Object => :never} */
 
-enum { NANOSECONDS = 1000000000 };
+enum { NANOSECONDS = 1000000000, MAX_SECONDS = 1000000000 }; /* 30 years are for ever */
 
-gm_deadline gm_now(void)
+GM_HOT gm_deadline gm_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (gm_deadline)now.tv_sec * NANOSECONDS + now.tv_nsec;
 }
 
-gm_deadline gm_interval(VALUE seconds)
+GM_HOT gm_deadline gm_interval(VALUE seconds)
 {
     if (NIL_P(seconds)) return GM_NEVER;
     VALUE number = seconds;
@@ -33,15 +33,18 @@ gm_deadline gm_interval(VALUE seconds)
         }
         number = rb_funcall(seconds, id_to_f, 0);
     }
+    if (FIXNUM_P(number) && FIX2LONG(number) >= 0 && FIX2LONG(number) <= MAX_SECONDS) {
+        return (gm_deadline)FIX2LONG(number) * NANOSECONDS;
+    }
     double relative = NUM2DBL(number);
     if (isnan(relative)) rb_raise(gm_eInvalidArgsError, "a time-out is a number of seconds or nil, not NaN");
     if (relative <= 0) return 0;
-    return relative > 1e9 ? GM_NEVER : (gm_deadline)(relative * NANOSECONDS); /* 30 years are for ever */
+    return relative > MAX_SECONDS ? GM_NEVER : (gm_deadline)(relative * NANOSECONDS);
 }
 
-gm_deadline gm_deadline_in(VALUE seconds) { return gm_deadline_after(gm_interval(seconds)); }
+GM_HOT gm_deadline gm_deadline_in(VALUE seconds) { return gm_deadline_after(gm_interval(seconds)); }
 
-gm_deadline gm_deadline_after(gm_deadline interval)
+GM_HOT gm_deadline gm_deadline_after(gm_deadline interval)
 {
     if (interval == GM_NEVER) return GM_NEVER;
     return gm_now() + interval;

@@ -246,7 +246,7 @@ static void look_up(worker_loop *loop)
     loop->attentive = quiet(loop) || changed(loop) || stopping(loop);
 }
 
-static void run_callback(worker_loop *loop, callback which)
+GM_HOT static void run_callback(worker_loop *loop, callback which)
 {
     if (!loop->has_callbacks && !loop->attentive) return;
     if (RTEST(rb_ivar_get(loop->worker, callbacks[which].variable))) {
@@ -470,7 +470,7 @@ typedef struct {
     VALUE worker, ability, data, job;
 } performance;
 
-static VALUE perform(VALUE data)
+GM_HOT static VALUE perform(VALUE data)
 {
     performance *show = (performance *)data;
     return rb_funcall(show->worker, id_perform, 3, show->ability, show->data, show->job);
@@ -501,7 +501,7 @@ typedef struct {
     bool returned;
 } user_call;
 
-static VALUE run_user(VALUE data)
+GM_HOT static VALUE run_user(VALUE data)
 {
     user_call *call = (user_call *)data;
     if (call->loop->due_at >= 0) have_others_look(call->loop);
@@ -510,7 +510,7 @@ static VALUE run_user(VALUE data)
     return result;
 }
 
-static VALUE end_user(VALUE data)
+GM_HOT static VALUE end_user(VALUE data)
 {
     const user_call *call = (const user_call *)data;
     if (call->returned) return Qnil;
@@ -531,7 +531,7 @@ static VALUE call_user(worker_loop *loop, VALUE channel, VALUE (*function)(VALUE
 }
 
 /* Takes the name of the function of a job, which is mostly that of the job before. */
-static void take_function(VALUE self, worker_loop *loop, gm_slice name)
+GM_HOT static void take_function(VALUE self, worker_loop *loop, gm_slice name)
 {
     VALUE last = loop->func;
     if (!NIL_P(last) && (size_t)RSTRING_LEN(last) == name.length && !memcmp(RSTRING_PTR(last), name.bytes, name.length))
@@ -542,7 +542,7 @@ static void take_function(VALUE self, worker_loop *loop, gm_slice name)
 }
 
 /* The Ability of that function, or nil. */
-static VALUE current_ability(VALUE self, worker_loop *loop)
+GM_HOT static VALUE current_ability(VALUE self, worker_loop *loop)
 {
     if (!NIL_P(loop->ability) && !loop->attentive) return loop->ability;
     VALUE ability = rb_hash_lookup(rb_ivar_get(loop->worker, id_abilities), loop->func);
@@ -552,7 +552,7 @@ static VALUE current_ability(VALUE self, worker_loop *loop)
 }
 
 /* Whether it is time for the other order of functions, which cannot be changed while a job is under way. */
-static bool turns(worker_loop *loop, long index)
+GM_HOT static bool turns(worker_loop *loop, long index)
 {
     server_entry *server = &loop->servers[index];
     if (server->scheduled_first) return true;
@@ -974,7 +974,7 @@ static void give_back(worker_loop *loop)
  * Runs jobs until the worker is to stop and returns false; with `once` one job and returns true, or nil
  * when none came before the time-out.
  */
-static VALUE loop_run(VALUE self, VALUE once, VALUE timeout)
+GM_HOT static VALUE loop_run(VALUE self, VALUE once, VALUE timeout)
 {
     worker_loop *loop = get(self);
     gm_deadline deadline = gm_deadline_in(timeout);

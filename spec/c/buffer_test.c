@@ -17,7 +17,7 @@ static void append(gm_buffer *buffer, const void *bytes, size_t length)
 
 static void fill(gm_buffer *buffer, int byte, size_t length)
 {
-    uint8_t *room;
+    uint8_t *room = NULL;
     assert_status(gm_buffer_reserve(buffer, length, &room), GM_OK);
     memset(room, byte, length);
     gm_buffer_commit(buffer, length);
@@ -42,7 +42,7 @@ static void empty_appends_and_reserves_allocate_nothing(void **state)
     gm_buffer buffer;
     gm_buffer_init(&buffer);
     assert_status(gm_buffer_append(&buffer, NULL, 0), GM_OK);
-    uint8_t *room;
+    uint8_t *room = NULL;
     assert_status(gm_buffer_reserve(&buffer, 0, &room), GM_OK);
     gm_buffer_commit(&buffer, 0);
     gm_buffer_consume(&buffer, 0);
@@ -75,7 +75,7 @@ static void only_committed_bytes_count(void **state)
     gm_buffer buffer;
     gm_buffer_init(&buffer);
     append(&buffer, "a", 1);
-    uint8_t *room;
+    uint8_t *room = NULL;
     assert_status(gm_buffer_reserve(&buffer, 10, &room), GM_OK);
     assert_int_equal(buffer.reserved, 10);
     assert_int_equal(gm_buffer_length(&buffer), 1);

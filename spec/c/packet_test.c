@@ -71,7 +71,7 @@ static void encodes_to_its_bytes(const wire_sample *sample)
         size_t length = sample_wire(sample, MAGICS[i], &expected);
         gm_buffer out;
         gm_buffer_init(&out);
-        uint8_t *room;
+        uint8_t *room = NULL;
         assert_status(gm_buffer_reserve(&out, length + 1, &room), GM_OK);
         room[length] = 0xAA;
         assert_status(

@@ -43,7 +43,7 @@ static void feed(gm_parser *parser, const void *bytes, size_t length)
 /* What a read does: into the parser's own room. */
 static void read_in(gm_parser *parser, const uint8_t *bytes, size_t length)
 {
-    uint8_t *room;
+    uint8_t *room = NULL;
     size_t size;
     assert_status(gm_parser_reserve(parser, &room, &size), GM_OK);
     assert_true(size >= length);
@@ -450,7 +450,7 @@ static void announced_lengths_take_no_memory(void **state)
         assert_next(&parser, GM_AGAIN);
         assert_int_equal(parser.buffer.capacity, capacity);
         assert_int_equal(allocations.calls, 1);
-        uint8_t *room;
+        uint8_t *room = NULL;
         size_t size;
         assert_status(gm_parser_reserve(&parser, &room, &size), GM_OK);
         assert_int_equal(size, GM_READ_SIZE);
@@ -469,7 +469,7 @@ static void memory_grows_with_the_bytes_that_came(void **state)
     gm_parser parser = parser_of(GM_RES);
     size_t came = 0, reads = 0;
     while (came < GM_HEADER_SIZE + LENGTH) {
-        uint8_t *room;
+        uint8_t *room = NULL;
         size_t size, left = GM_HEADER_SIZE + LENGTH - came;
         assert_next(&parser, GM_AGAIN);
         assert_status(gm_parser_reserve(&parser, &room, &size), GM_OK);

@@ -23,9 +23,9 @@ const char *gm_status_text(gm_status status)
     return index < sizeof(STATUS_TEXTS) / sizeof(*STATUS_TEXTS) ? STATUS_TEXTS[index] : "unknown status";
 }
 
-const gm_command_info *gm_command_find(uint32_t number)
+GM_HOT const gm_command_info *gm_command_find(uint32_t number)
 {
-    if (number >= GM_COMMAND_LIMIT || !COMMANDS[number].name) return NULL;
+    if (GM_UNLIKELY(number >= GM_COMMAND_LIMIT || !COMMANDS[number].name)) return NULL;
     return &COMMANDS[number];
 }
 
@@ -44,7 +44,7 @@ static uint32_t get_u32(const uint8_t *from)
 
 gm_status gm_header_encode(uint8_t *header, gm_direction direction, gm_command command, size_t length)
 {
-    if (length > UINT32_MAX) return GM_TOO_LARGE;
+    if (GM_UNLIKELY(length > UINT32_MAX)) return GM_TOO_LARGE;
     memcpy(header, direction == GM_REQ ? REQ_MAGIC : RES_MAGIC, sizeof(REQ_MAGIC));
     put_u32(header + 4, (uint32_t)command);
     put_u32(header + 8, (uint32_t)length);
@@ -52,36 +52,37 @@ gm_status gm_header_encode(uint8_t *header, gm_direction direction, gm_command c
 }
 
 /* The length of the body that the parts make, once they are known to be fit to be sent. */
-static gm_status measure(const gm_command_info *info, const gm_slice *parts, size_t count, size_t *length)
+GM_HOT static gm_status measure(const gm_command_info *info, const gm_slice *parts, size_t count, size_t *length)
 {
     size_t names = 0;
-    if (count != gm_command_parts(info)) return GM_ARGUMENT_COUNT;
+    if (GM_UNLIKELY(count != gm_command_parts(info))) return GM_ARGUMENT_COUNT;
     for (size_t i = 0; i < info->arguments; i++) {
-        if (parts[i].length > GM_MAX_ARGUMENTS_SIZE) return GM_ARGUMENTS_TOO_LONG;
-        if (parts[i].length && memchr(parts[i].bytes, 0, parts[i].length)) return GM_NUL_IN_ARGUMENT;
+        if (GM_UNLIKELY(parts[i].length > GM_MAX_ARGUMENTS_SIZE)) return GM_ARGUMENTS_TOO_LONG;
+        const uint8_t *nul = parts[i].length ? memchr(parts[i].bytes, 0, parts[i].length) : NULL;
+        if (GM_UNLIKELY(nul != NULL)) return GM_NUL_IN_ARGUMENT;
         names += parts[i].length + 1;
     }
-    if (names > GM_MAX_ARGUMENTS_SIZE + 1u) return GM_ARGUMENTS_TOO_LONG;
+    if (GM_UNLIKELY(names > GM_MAX_ARGUMENTS_SIZE + 1u)) return GM_ARGUMENTS_TOO_LONG;
     size_t data = info->data ? parts[count - 1].length : 0;
-    if (data > UINT32_MAX - names) return GM_TOO_LARGE;
+    if (GM_UNLIKELY(data > UINT32_MAX - names)) return GM_TOO_LARGE;
     *length = names + data;
     if (info->arguments && !info->data) *length -= 1; /* the last argument ends with the body */
     return GM_OK;
 }
 
-static gm_status encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts, size_t count,
-                        bool whole)
+GM_HOT static gm_status encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
+                               size_t count, bool whole)
 {
     const gm_command_info *info = gm_command_find(command);
-    if (!info) return GM_INVALID_TYPE;
+    if (GM_UNLIKELY(!info)) return GM_INVALID_TYPE;
     size_t length;
     gm_status status = measure(info, parts, count, &length);
-    if (status != GM_OK) return status;
+    if (GM_UNLIKELY(status != GM_OK)) return status;
     size_t copied = info->data && !whole ? count - 1 : count;
     size_t size = GM_HEADER_SIZE + length - (copied < count ? parts[copied].length : 0);
     uint8_t *room;
     status = gm_buffer_reserve(out, size, &room);
-    if (status != GM_OK) return status;
+    if (GM_UNLIKELY(status != GM_OK)) return status;
     gm_header_encode(room, direction, command, length);
     uint8_t *to = room + GM_HEADER_SIZE;
     for (size_t i = 0; i < copied; i++) {
@@ -93,8 +94,8 @@ static gm_status encode(gm_buffer *out, gm_direction direction, gm_command comma
     return GM_OK;
 }
 
-gm_status gm_packet_encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
-                           size_t count)
+GM_HOT gm_status gm_packet_encode(gm_buffer *out, gm_direction direction, gm_command command, const gm_slice *parts,
+                                  size_t count)
 {
     return encode(out, direction, command, parts, count, true);
 }
@@ -105,27 +106,24 @@ gm_status gm_packet_encode_head(gm_buffer *out, gm_direction direction, gm_comma
     return encode(out, direction, command, parts, count, false);
 }
 
-gm_status gm_header_decode(const uint8_t *header, gm_direction expected, gm_command *command, uint32_t *length)
+GM_HOT gm_status gm_header_decode(const uint8_t *header, gm_direction expected, gm_command *command, uint32_t *length)
 {
-    gm_direction magic;
-    if (memcmp(header, REQ_MAGIC, sizeof(REQ_MAGIC)) == 0) {
+    gm_direction magic = GM_RES;
+    if (GM_UNLIKELY(memcmp(header, RES_MAGIC, sizeof(RES_MAGIC)) != 0)) {
+        if (memcmp(header, REQ_MAGIC, sizeof(REQ_MAGIC)) != 0) return GM_INVALID_MAGIC;
         magic = GM_REQ;
-    } else if (memcmp(header, RES_MAGIC, sizeof(RES_MAGIC)) == 0) {
-        magic = GM_RES;
-    } else {
-        return GM_INVALID_MAGIC;
     }
-    if (!(magic & expected)) return GM_INVALID_MAGIC;
+    if (GM_UNLIKELY(!(magic & expected))) return GM_INVALID_MAGIC;
     uint32_t number = get_u32(header + 4);
     const gm_command_info *info = gm_command_find(number);
-    if (!info) return GM_INVALID_TYPE;
-    if (!(info->direction & magic)) return GM_WRONG_DIRECTION;
+    if (GM_UNLIKELY(!info)) return GM_INVALID_TYPE;
+    if (GM_UNLIKELY(!(info->direction & magic))) return GM_WRONG_DIRECTION;
     *command = (gm_command)number;
     *length = get_u32(header + 8);
     return GM_OK;
 }
 
-gm_status gm_packet_split(const gm_packet *packet, gm_slice parts[GM_MAX_ARGUMENTS])
+GM_HOT gm_status gm_packet_split(const gm_packet *packet, gm_slice parts[GM_MAX_ARGUMENTS])
 {
     const gm_command_info *info = gm_command_find(packet->command);
     size_t count = gm_command_parts(info);
@@ -144,7 +142,7 @@ gm_status gm_packet_split(const gm_packet *packet, gm_slice parts[GM_MAX_ARGUMEN
             rest.length = 0;
         }
     }
-    if (packet->command == GM_WORK_FAIL) {
+    if (GM_UNLIKELY(packet->command == GM_WORK_FAIL)) {
         while (parts[0].length && parts[0].bytes[parts[0].length - 1] == 0) parts[0].length--;
     }
     return status;

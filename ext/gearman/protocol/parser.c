@@ -20,13 +20,8 @@ gm_status gm_parser_reserve(gm_parser *parser, uint8_t **room, size_t *size)
 
 void gm_parser_commit(gm_parser *parser, size_t length) { gm_buffer_commit(&parser->buffer, length); }
 
-gm_status gm_parser_feed(gm_parser *parser, const void *bytes, size_t length)
-{
-    return gm_buffer_append(&parser->buffer, bytes, length);
-}
-
 /* Whether fewer bytes than a header already differ from every magic that is expected. */
-static gm_status check_magic(gm_slice start, gm_direction expected)
+GM_COLD static gm_status check_magic(gm_slice start, gm_direction expected)
 {
     static const uint8_t req[4] = {0, 'R', 'E', 'Q'}, res[4] = {0, 'R', 'E', 'S'};
     size_t length = start.length < sizeof(req) ? start.length : sizeof(req);
@@ -41,27 +36,27 @@ static gm_status check_magic(gm_slice start, gm_direction expected)
  *
  * Return values: as gm_parser_next.
  */
-static gm_status look(const gm_parser *parser, gm_packet *packet, size_t *length)
+GM_HOT static gm_status look(const gm_parser *parser, gm_packet *packet, size_t *length)
 {
     gm_slice rest = gm_parser_rest(parser);
-    if (rest.length < GM_HEADER_SIZE) return check_magic(rest, parser->expected);
+    if (GM_UNLIKELY(rest.length < GM_HEADER_SIZE)) return check_magic(rest, parser->expected);
     uint32_t announced;
     gm_status status = gm_header_decode(rest.bytes, parser->expected, &packet->command, &announced);
-    if (status != GM_OK) return status;
-    if (announced > parser->max_packet) return GM_TOO_LARGE;
+    if (GM_UNLIKELY(status != GM_OK)) return status;
+    if (GM_UNLIKELY(announced > parser->max_packet)) return GM_TOO_LARGE;
     size_t came = rest.length - GM_HEADER_SIZE;
     *length = announced;
     packet->body.bytes = rest.bytes + GM_HEADER_SIZE;
     packet->body.length = came < *length ? came : *length;
-    return came < *length ? GM_AGAIN : GM_OK;
+    return GM_UNLIKELY(came < *length) ? GM_AGAIN : GM_OK;
 }
 
-gm_status gm_parser_next(gm_parser *parser, gm_packet *packet)
+GM_HOT gm_status gm_parser_next(gm_parser *parser, gm_packet *packet)
 {
     gm_packet next;
-    size_t length;
+    size_t length = 0;
     gm_status status = look(parser, &next, &length);
-    if (status != GM_OK) return status;
+    if (GM_UNLIKELY(status != GM_OK)) return status;
     *packet = next;
     gm_buffer_consume(&parser->buffer, GM_HEADER_SIZE + length);
     return GM_OK;
@@ -71,7 +66,7 @@ gm_status gm_parser_begun(const gm_parser *parser, size_t least, gm_packet *pack
 {
     gm_packet next;
     gm_slice parts[GM_MAX_ARGUMENTS];
-    size_t length;
+    size_t length = 0;
     if (gm_parser_rest(parser).length < GM_HEADER_SIZE || look(parser, &next, &length) != GM_AGAIN) return GM_AGAIN;
     const gm_command_info *info = gm_command_find(next.command);
     if (length < least || !info->data) return GM_AGAIN;

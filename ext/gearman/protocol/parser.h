@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "attributes.h"
 #include "buffer.h"
 #include "packet.h"
 #include "status.h"
@@ -46,7 +47,10 @@ void gm_parser_commit(gm_parser *parser, size_t length);
  *
  * Return values: GM_OK; GM_NO_MEMORY (nothing changed).
  */
-gm_status gm_parser_feed(gm_parser *parser, const void *bytes, size_t length);
+static inline gm_status gm_parser_feed(gm_parser *parser, const void *bytes, size_t length)
+{
+    return gm_buffer_append(&parser->buffer, bytes, length);
+}
 
 /*
  * Takes the next packet.
