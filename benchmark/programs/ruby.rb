@@ -15,7 +15,7 @@ SECONDS = Float(ARGV[6])
 UNIQUE = 40 # bytes, as in the C programs
 PAYLOAD = 64
 BULK = 100_000 # tasks that are submitted at once, at most
-BATCH = [WINDOW, 16].max # jobs between two looks at the count and the clock
+BATCH = (16.0 / WINDOW).ceil * WINDOW # jobs between two looks at the count and the clock
 SERVER = "127.0.0.1:#{PORT}".freeze
 
 # 4.0 logs every packet to standard output unless told otherwise.

@@ -239,7 +239,7 @@ void gm_channel_close(VALUE self)
 /* Has the kernel wake who waits only when there are as many bytes. A descriptor that is bad shows itself later. */
 GM_HOT static void wake_at(channel *ch, int bytes)
 {
-    if (GM_LIKELY(ch->wakes_at == bytes) || NIL_P(ch->io) || foreign(ch)) return;
+    if (ch->wakes_at == bytes || NIL_P(ch->io) || foreign(ch)) return;
     int fd = gm_descriptor(ch->io);
     if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)) == 0) ch->wakes_at = bytes;
 }
@@ -310,7 +310,7 @@ void gm_channel_raise_unsent(VALUE self)
     rb_raise(gm_eServerDownException, "%" PRIsVALUE ": connection lost before the request was sent", get(self)->peer);
 }
 
-NORETURN(static void raise_io(VALUE self, gm_io io));
+GM_COLD NORETURN(static void raise_io(VALUE self, gm_io io));
 
 static void raise_io(VALUE self, gm_io io)
 {
@@ -619,7 +619,7 @@ static VALUE waited_on(VALUE data)
 }
 
 /* Waits for any of the events. Returns those that came, 0 or GM_WAIT_CLOSED as gm_wait. */
-GM_COLD static int wait_for(VALUE self, int events, gm_deadline deadline)
+static int wait_for(VALUE self, int events, gm_deadline deadline)
 {
     waiting what = {self, events, deadline, 0};
     gm_channel_waits(self);

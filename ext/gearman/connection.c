@@ -64,7 +64,7 @@ static VALUE connection_allocate(VALUE klass)
 }
 
 /* Takes a channel off the list. rb_ary_delete would yield it to the caller's block where it is not there any more. */
-GM_COLD static bool take_off(VALUE channels, VALUE channel)
+static bool take_off(VALUE channels, VALUE channel)
 {
     for (long i = 0; i < RARRAY_LEN(channels); i++) {
         if (rb_ary_entry(channels, i) != channel) continue;
@@ -108,7 +108,7 @@ static VALUE drop_unfit(VALUE data)
 GM_HOT static VALUE take_idle(VALUE channels)
 {
     for (long i = RARRAY_LEN(channels) - 1; i >= 0; i--) {
-        if (i >= RARRAY_LEN(channels)) continue;
+        if (i >= RARRAY_LEN(channels)) continue; /* others took some off while one was looked at */
         VALUE channel = RARRAY_AREF(channels, i);
         gm_lease *lease = gm_channel_lease(channel);
         if (GM_UNLIKELY(lease->taken && !gm_channel_foreign(channel))) continue;

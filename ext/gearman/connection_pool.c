@@ -1,5 +1,7 @@
 #include "connection.h"
 
+#include <assert.h>
+
 /* Gearman::ConnectionPool: choosing one of the servers. What stands in for a Connection is asked each time. */
 
 typedef struct {
@@ -7,7 +9,6 @@ typedef struct {
     long turn;     /* the index of the server that was last chosen without a key */
 } connection_pool;
 
-static VALUE cConnectionPool;
 static ID id_back_p, id_due_p, id_get_connection, id_is_healthy, id_reason, id_refused_p, id_to_host_port;
 
 static void pool_mark(void *data) { rb_gc_mark_movable(((connection_pool *)data)->servers); }
@@ -26,9 +27,11 @@ static const rb_data_type_t pool_type = {
     .flags = GM_TYPED_FREE | RUBY_TYPED_WB_PROTECTED,
 };
 
+/* Unchecked: every VALUE that comes here is the receiver of a method of ConnectionPool. */
 static inline connection_pool *get(VALUE self)
 {
-    return gm_instance_p(self, cConnectionPool) ? RTYPEDDATA_DATA(self) : rb_check_typeddata(self, &pool_type);
+    assert(rb_typeddata_is_kind_of(self, &pool_type));
+    return RTYPEDDATA_DATA(self);
 }
 
 static VALUE pool_allocate(VALUE klass)
@@ -124,7 +127,7 @@ static bool is_up(const candidate *candidates, long count, long index, gm_deadli
     return ask(connection, now + left / (count - index)); /* the others are to have their time, too */
 }
 
-NORETURN(static void raise_none(VALUE servers));
+GM_COLD NORETURN(static void raise_none(VALUE servers));
 
 static void raise_none(VALUE servers)
 {
@@ -200,8 +203,7 @@ void Init_gearman_connection_pool(void)
     id_refused_p = rb_intern("refused?");
     id_to_host_port = rb_intern("to_host_port");
     id_due_p = rb_intern("due?");
-    cConnectionPool = rb_define_class_under(gm_mGearman, "ConnectionPool", rb_cObject);
-    rb_gc_register_mark_object(cConnectionPool);
+    VALUE cConnectionPool = rb_define_class_under(gm_mGearman, "ConnectionPool", rb_cObject);
     rb_define_alloc_func(cConnectionPool, pool_allocate);
     rb_undef_method(cConnectionPool, "initialize_copy");
     rb_define_private_method(cConnectionPool, "job_servers", pool_job_servers, 0);

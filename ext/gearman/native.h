@@ -74,9 +74,13 @@ static inline bool gm_instance_p(VALUE value, VALUE klass)
     return !RB_SPECIAL_CONST_P(value) && RBASIC_CLASS(value) == klass;
 }
 
-/* StringValue and rb_obj_as_string of what is a String already in nearly every case. */
+/* Whether it is a String, as nearly everything is that is asked for here. */
 static inline bool gm_string_p(VALUE value) { return GM_LIKELY(RB_TYPE_P(value, T_STRING)); }
+
+/* As StringValue: raises TypeError for what has no to_str. */
 static inline VALUE gm_string(VALUE value) { return gm_string_p(value) ? value : rb_str_to_str(value); }
+
+/* As rb_obj_as_string, which calls to_s. */
 static inline VALUE gm_as_string(VALUE value) { return gm_string_p(value) ? value : rb_obj_as_string(value); }
 
 /* The bytes of a String. They are borrowed: the String must be kept, and not changed, while they are used. */

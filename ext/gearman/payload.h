@@ -25,7 +25,7 @@ void gm_payload_init(gm_payload *payload);
 /* Gives its memory back, but for the String. */
 void gm_payload_free(gm_payload *payload);
 
-/* Whether what is read next is to be read into it. A complete one is the next packet. */
+/* Whether what is read next is to be read into it. */
 static inline bool gm_payload_incomplete(const gm_payload *payload) { return payload->missing > 0; }
 
 /* Whether the packet is whole and is the next one. */

@@ -108,14 +108,14 @@ static const rb_data_type_t task_type = {
     .flags = GM_TYPED_FREE | RUBY_TYPED_WB_PROTECTED,
 };
 
-/* Unchecked: every VALUE that comes here is the receiver of a method of Task, or went through check(). */
+/* Unchecked: every VALUE that comes here is the receiver of a method of Task, or went through check() or is_own(). */
 static inline task_state *get(VALUE self)
 {
     assert(rb_typeddata_is_kind_of(self, &task_type));
     return RTYPEDDATA_DATA(self);
 }
 
-/* Whether a task has all methods as they are here. */
+/* Whether it is a task that has all methods as they are here. */
 static inline bool is_own(VALUE value) { return gm_instance_p(value, cBackgroundTask) || gm_instance_p(value, cTask); }
 
 GM_HOT bool gm_task_p(VALUE value) { return is_own(value) || rb_typeddata_is_kind_of(value, &task_type); }
@@ -160,7 +160,7 @@ void gm_task_of(const char *method, VALUE *task, VALUE *other, VALUE opts)
 
 GM_HOT static VALUE task_allocate(VALUE klass)
 {
-    VALUE self = TypedData_Wrap_Struct(klass, &task_type, NULL);
+    VALUE self = TypedData_Wrap_Struct(klass, &task_type, NULL); /* either allocation may raise */
     task_state *t = ALLOC(task_state);
     for (int i = 0; i < NEAR; i++) t->near[i] = Qnil;
     t->far = NULL;
@@ -247,7 +247,7 @@ static int add_unknown(VALUE name, VALUE value, VALUE unknown)
     return ST_CONTINUE;
 }
 
-NORETURN(static void raise_unknown(VALUE given));
+GM_COLD NORETURN(static void raise_unknown(VALUE given));
 
 static void raise_unknown(VALUE given)
 {
@@ -491,16 +491,17 @@ static VALUE task_command(VALUE self) { return gm_command_symbol(command_of(self
 
 static gm_task read_any(VALUE self)
 {
-    gm_task read = {.command = command_of(self), .func = gm_string(read_field(self, FUNC))};
+    gm_task read = {.command = command_of(self), .func = read_field(self, FUNC), .data = read_field(self, ARG)};
     read.unique = is_own(self) ? known_unique(self) : Qnil;
     if (NIL_P(read.unique)) read.unique = rb_funcall(self, id_get_uniq_hash, 0);
-    read.unique = gm_string(read.unique);
-    read.data = read_field(self, ARG);
-    if (!gm_string_p(read.data)) read.data = gm_string(rb_funcall(self, id_payload, 0));
+    if (!gm_string_p(read.data)) read.data = rb_funcall(self, id_payload, 0);
     if (read.command == GM_SUBMIT_JOB_EPOCH) {
         long long run_at = NUM2LL(rb_funcall(self, id_run_at, 0));
         snprintf(read.epoch, sizeof(read.epoch), "%lld", run_at);
     }
+    read.func = gm_string(read.func);
+    read.unique = gm_string(read.unique);
+    read.data = gm_string(read.data);
     if (RSTRING_LEN(read.func) == 0) rb_raise(gm_eInvalidArgsError, "the function name is empty");
     if (stands_for_none(read.unique) && is_background(self)) {
         rb_raise(gm_eInvalidArgsError, "a background job needs a unique: %" PRIsVALUE, read.func);

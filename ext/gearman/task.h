@@ -11,8 +11,9 @@ typedef struct {
 } gm_task;
 
 /*
- * Reads a Gearman::Task into `read`. Raises InvalidArgsError for an empty function name and for a unique over
- * GM_MAX_UNIQUE_SIZE.
+ * Reads a Gearman::Task into `read`, whose `epoch` is set for a scheduled task alone. Raises InvalidArgsError for an
+ * empty function name, for a unique over GM_MAX_UNIQUE_SIZE, and for a background task without one; TypeError for what
+ * is no task, or has no String where one is needed. Methods of the task that users may have overridden are called.
  */
 void gm_task_read(VALUE task, gm_task *read);
 

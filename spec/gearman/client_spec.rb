@@ -134,6 +134,42 @@ RSpec.describe Gearman::Client, :quiet do
     end
   end
 
+  # Ruby code runs between what ends a submission and the caller then: it must not take its place.
+  describe "a submission that fails while somebody waits for its connection" do
+    let(:asked) { Queue.new }
+    let(:answer) { Queue.new }
+    let(:server) { scripted_server { |peer| loop { peer.request && (asked << true) && peer.reply(*pop(answer)) } } }
+    let(:client) { client_of(server) }
+    let(:waiter) { Struct.new(:condition, :called).new(ConditionVariable.new, false) }
+
+    def submit_awaited
+      calling = Thread.new { yield client }
+      calling.report_on_exception = false
+      pop(asked)
+      client.instance_variable_get(:@connection_pool).get_connection.send(:waiting=, [waiter])
+      calling
+    end
+
+    it "raises what the server has refused" do
+      calling = submit_awaited { client.do_task(Gearman::BackgroundTask.new("f")) }
+      answer << [:error, "QUEUE_FULL", "the queue is full"]
+      expect { calling.value }.to raise_error(Gearman::RefusedError, /the queue is full/)
+      expect(waiter.called).to be(true)
+    end
+
+    it "lets a time-out throw" do
+      calling = submit_awaited { Timeout.timeout(0.3) { client.do_task(Gearman::BackgroundTask.new("f")) } }
+      expect { calling.value }.to raise_error(Timeout::Error)
+      expect(waiter.called).to be(true)
+    end
+
+    it "ends with its thread" do
+      calling = submit_awaited { client.do_task(Gearman::BackgroundTask.new("f")) }
+      expect(calling.kill.join.value).to be_nil
+      expect(waiter.called).to be(true)
+    end
+  end
+
   it "asks a class of its own for what that has made its own" do
     kind = Class.new(described_class) do
       attr_reader :kept

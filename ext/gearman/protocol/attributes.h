@@ -2,7 +2,7 @@
 #define GM_ATTRIBUTES_H
 
 /*
- * What runs for each job lies together (GM_HOT), and what only runs when something is wrong lies elsewhere (GM_COLD):
+ * What runs for each job lies together (GM_HOT), and what hardly ever runs lies elsewhere (GM_COLD):
  * between two jobs the server evicts the client from the processor's caches, so that each line and page of code costs
  * more than the instructions in it.
  */

@@ -14,7 +14,7 @@ enum { GM_KEPT_CAPACITY = 256 * 1024 };
 
 /*
  * A queue of bytes: written at the end, read at the front. It owns its memory. Pointers into it are
- * good until the next call that may move it (reserve, append, trim).
+ * good until the next call that may move it (reserve, make_room, append, trim).
  */
 typedef struct {
     uint8_t *memory;
@@ -83,7 +83,7 @@ static inline void gm_buffer_consume(gm_buffer *buffer, size_t length)
 {
     assert(length <= buffer->end - buffer->start);
     buffer->start += length;
-    if (GM_LIKELY(buffer->start == buffer->end)) buffer->start = buffer->end = 0;
+    if (buffer->start == buffer->end) buffer->start = buffer->end = 0;
 }
 
 /* Gives memory grown for a large packet back, if nothing is unread. */
