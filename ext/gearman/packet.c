@@ -45,7 +45,7 @@ static VALUE packet_pack_request(int argc, VALUE *argv, VALUE self)
     return rb_str_cat(packet, RSTRING_PTR(arg), RSTRING_LEN(arg));
 }
 
-GM_HOT static VALUE encode(gm_direction direction, int argc, VALUE *argv)
+static VALUE encode(gm_direction direction, int argc, VALUE *argv)
 {
     rb_check_arity(argc, 1, GM_MAX_ARGUMENTS + 1);
     gm_command command = gm_command_of(argv[0]);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "attributes.h"
+
 static const uint8_t REQ_MAGIC[4] = {0, 'R', 'E', 'Q'};
 static const uint8_t RES_MAGIC[4] = {0, 'R', 'E', 'S'};
 

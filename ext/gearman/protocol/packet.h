@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "attributes.h"
 #include "buffer.h"
 #include "status.h"
 

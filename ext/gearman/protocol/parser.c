@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "attributes.h"
+
 void gm_parser_init(gm_parser *parser, gm_direction expected, size_t max_packet)
 {
     gm_buffer_init(&parser->buffer);

@@ -4,7 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "attributes.h"
 #include "buffer.h"
 #include "packet.h"
 #include "status.h"
